@@ -419,10 +419,10 @@ type RegisterRequest struct {
 	Midstates     []byte                 `protobuf:"bytes,8,opt,name=midstates,proto3" json:"midstates,omitempty"` // of that list, from the first on
 	Have          []byte                 `protobuf:"bytes,9,opt,name=have,proto3" json:"have,omitempty"`           // bitmap of checked pieces
 	RingHash      uint64                 `protobuf:"fixed64,10,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
-	More          bool                   `protobuf:"varint,11,opt,name=more,proto3" json:"more,omitempty"`          // later requests: more neighbours, please
-	Stalled       bool                   `protobuf:"varint,12,opt,name=stalled,proto3" json:"stalled,omitempty"`    // later requests: no neighbour has what is missing
-	Complete      bool                   `protobuf:"varint,13,opt,name=complete,proto3" json:"complete,omitempty"`  // later requests: the node has the whole blob
-	Condemned     []string               `protobuf:"bytes,14,rep,name=condemned,proto3" json:"condemned,omitempty"` // ids of lists whose chain did not close
+	More          bool                   `protobuf:"varint,11,opt,name=more,proto3" json:"more,omitempty"`             // later requests: more neighbours, please
+	Stalled       bool                   `protobuf:"varint,12,opt,name=stalled,proto3" json:"stalled,omitempty"`       // later requests: no neighbour has what is missing
+	Complete      bool                   `protobuf:"varint,13,opt,name=complete,proto3" json:"complete,omitempty"`     // later requests: the node has the whole blob
+	Neighbours    int32                  `protobuf:"varint,14,opt,name=neighbours,proto3" json:"neighbours,omitempty"` // how many the node has already, because an owner was lost
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -548,11 +548,11 @@ func (x *RegisterRequest) GetComplete() bool {
 	return false
 }
 
-func (x *RegisterRequest) GetCondemned() []string {
+func (x *RegisterRequest) GetNeighbours() int32 {
 	if x != nil {
-		return x.Condemned
+		return x.Neighbours
 	}
-	return nil
+	return 0
 }
 
 type RegisterReply struct {
@@ -668,9 +668,11 @@ type Haves struct {
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
 	List          []byte                 `protobuf:"bytes,2,opt,name=list,proto3" json:"list,omitempty"`     // id, 16 bytes
 	Bitmap        []byte                 `protobuf:"bytes,3,opt,name=bitmap,proto3" json:"bitmap,omitempty"` // first message
-	Pieces        []int32                `protobuf:"varint,4,rep,packed,name=pieces,proto3" json:"pieces,omitempty"`
-	Load          int32                  `protobuf:"varint,5,opt,name=load,proto3" json:"load,omitempty"` // pieces being sent now
-	Node          string                 `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`  // first message: who speaks
+	Pieces        []uint32               `protobuf:"varint,4,rep,packed,name=pieces,proto3" json:"pieces,omitempty"`
+	Load          int32                  `protobuf:"varint,5,opt,name=load,proto3" json:"load,omitempty"`       // pieces being sent now
+	Node          *Node                  `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`        // first message: who speaks
+	Seeding       bool                   `protobuf:"varint,7,opt,name=seeding,proto3" json:"seeding,omitempty"` // the speaker still hands out pieces that have never left it
+	Header        *ListHeader            `protobuf:"bytes,8,opt,name=header,proto3" json:"header,omitempty"`    // first message: the list that the pieces belong to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -726,7 +728,7 @@ func (x *Haves) GetBitmap() []byte {
 	return nil
 }
 
-func (x *Haves) GetPieces() []int32 {
+func (x *Haves) GetPieces() []uint32 {
 	if x != nil {
 		return x.Pieces
 	}
@@ -740,11 +742,25 @@ func (x *Haves) GetLoad() int32 {
 	return 0
 }
 
-func (x *Haves) GetNode() string {
+func (x *Haves) GetNode() *Node {
 	if x != nil {
 		return x.Node
 	}
-	return ""
+	return nil
+}
+
+func (x *Haves) GetSeeding() bool {
+	if x != nil {
+		return x.Seeding
+	}
+	return false
+}
+
+func (x *Haves) GetHeader() *ListHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
 }
 
 type PieceRequest struct {
@@ -753,7 +769,8 @@ type PieceRequest struct {
 	List          []byte                 `protobuf:"bytes,2,opt,name=list,proto3" json:"list,omitempty"`
 	Piece         int32                  `protobuf:"varint,3,opt,name=piece,proto3" json:"piece,omitempty"`
 	Node          string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
-	Lone          bool                   `protobuf:"varint,5,opt,name=lone,proto3" json:"lone,omitempty"` // the asker knows no other source
+	Lone          bool                   `protobuf:"varint,5,opt,name=lone,proto3" json:"lone,omitempty"`     // the asker knows no other source
+	Urgent        bool                   `protobuf:"varint,6,opt,name=urgent,proto3" json:"urgent,omitempty"` // a client waits for the piece, or nearly nothing else is missing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -819,6 +836,13 @@ func (x *PieceRequest) GetNode() string {
 func (x *PieceRequest) GetLone() bool {
 	if x != nil {
 		return x.Lone
+	}
+	return false
+}
+
+func (x *PieceRequest) GetUrgent() bool {
+	if x != nil {
+		return x.Urgent
 	}
 	return false
 }
@@ -962,6 +986,8 @@ func (x *PushRequest) GetData() []byte {
 type PushReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	Had           bool                   `protobuf:"varint,2,opt,name=had,proto3" json:"had,omitempty"` // not accepted because the node has the piece, or has it coming
+	Load          int32                  `protobuf:"varint,3,opt,name=load,proto3" json:"load,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1001,6 +1027,20 @@ func (x *PushReply) GetAccepted() bool {
 		return x.Accepted
 	}
 	return false
+}
+
+func (x *PushReply) GetHad() bool {
+	if x != nil {
+		return x.Had
+	}
+	return false
+}
+
+func (x *PushReply) GetLoad() int32 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
 }
 
 type HoldingsRequest struct {
@@ -1329,6 +1369,7 @@ type DocumentReply struct {
 	Link          string                 `protobuf:"bytes,6,opt,name=link,proto3" json:"link,omitempty"`
 	Stale         bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
 	Filtered      bool                   `protobuf:"varint,8,opt,name=filtered,proto3" json:"filtered,omitempty"`
+	FreshMs       int64                  `protobuf:"varint,9,opt,name=fresh_ms,json=freshMs,proto3" json:"fresh_ms,omitempty"` // how long the answer may be taken for true without asking again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1417,6 +1458,13 @@ func (x *DocumentReply) GetFiltered() bool {
 		return x.Filtered
 	}
 	return false
+}
+
+func (x *DocumentReply) GetFreshMs() int64 {
+	if x != nil {
+		return x.FreshMs
+	}
+	return 0
 }
 
 type PingRequest struct {
@@ -1593,6 +1641,8 @@ type HoldingsReply_Holding struct {
 	List          *ListHeader            `protobuf:"bytes,2,opt,name=list,proto3" json:"list,omitempty"`
 	Midstates     []byte                 `protobuf:"bytes,3,opt,name=midstates,proto3" json:"midstates,omitempty"`
 	Have          []byte                 `protobuf:"bytes,4,opt,name=have,proto3" json:"have,omitempty"`
+	Meeting       bool                   `protobuf:"varint,5,opt,name=meeting,proto3" json:"meeting,omitempty"` // the node is the swarm's meeting point and reads the upstream
+	Intends       bool                   `protobuf:"varint,6,opt,name=intends,proto3" json:"intends,omitempty"` // the node is about to: of two such nodes the one with the lower id does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1655,6 +1705,20 @@ func (x *HoldingsReply_Holding) GetHave() []byte {
 	return nil
 }
 
+func (x *HoldingsReply_Holding) GetMeeting() bool {
+	if x != nil {
+		return x.Meeting
+	}
+	return false
+}
+
+func (x *HoldingsReply_Holding) GetIntends() bool {
+	if x != nil {
+		return x.Intends
+	}
+	return false
+}
+
 var File_proto_transfer_transfer_proto protoreflect.FileDescriptor
 
 const file_proto_transfer_transfer_proto_rawDesc = "" +
@@ -1688,7 +1752,7 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
-	"\x04zone\x18\x03 \x01(\tR\x04zone\"\xa4\x03\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\"\xa6\x03\n" +
 	"\x0fRegisterRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1a\n" +
 	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x1e\n" +
@@ -1705,8 +1769,10 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	" \x01(\x06R\bringHash\x12\x12\n" +
 	"\x04more\x18\v \x01(\bR\x04more\x12\x18\n" +
 	"\astalled\x18\f \x01(\bR\astalled\x12\x1a\n" +
-	"\bcomplete\x18\r \x01(\bR\bcomplete\x12\x1c\n" +
-	"\tcondemned\x18\x0e \x03(\tR\tcondemned\"\xdb\x02\n" +
+	"\bcomplete\x18\r \x01(\bR\bcomplete\x12\x1e\n" +
+	"\n" +
+	"neighbours\x18\x0e \x01(\x05R\n" +
+	"neighbours\"\xdb\x02\n" +
 	"\rRegisterReply\x12.\n" +
 	"\x05error\x18\x01 \x01(\v2\x18.pullonce.transfer.ErrorR\x05error\x12\x16\n" +
 	"\x06inline\x18\x02 \x01(\fR\x06inline\x12\x1b\n" +
@@ -1718,20 +1784,23 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"neighbours\x18\a \x03(\v2\x17.pullonce.transfer.NodeR\n" +
 	"neighbours\x12\x1a\n" +
 	"\bredirect\x18\b \x01(\tR\bredirect\x12\x18\n" +
-	"\amembers\x18\t \x01(\fR\amembers\"\x8b\x01\n" +
+	"\amembers\x18\t \x01(\fR\amembers\"\xf5\x01\n" +
 	"\x05Haves\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04list\x18\x02 \x01(\fR\x04list\x12\x16\n" +
 	"\x06bitmap\x18\x03 \x01(\fR\x06bitmap\x12\x16\n" +
-	"\x06pieces\x18\x04 \x03(\x05R\x06pieces\x12\x12\n" +
-	"\x04load\x18\x05 \x01(\x05R\x04load\x12\x12\n" +
-	"\x04node\x18\x06 \x01(\tR\x04node\"x\n" +
+	"\x06pieces\x18\x04 \x03(\rR\x06pieces\x12\x12\n" +
+	"\x04load\x18\x05 \x01(\x05R\x04load\x12+\n" +
+	"\x04node\x18\x06 \x01(\v2\x17.pullonce.transfer.NodeR\x04node\x12\x18\n" +
+	"\aseeding\x18\a \x01(\bR\aseeding\x125\n" +
+	"\x06header\x18\b \x01(\v2\x1d.pullonce.transfer.ListHeaderR\x06header\"\x90\x01\n" +
 	"\fPieceRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04list\x18\x02 \x01(\fR\x04list\x12\x14\n" +
 	"\x05piece\x18\x03 \x01(\x05R\x05piece\x12\x12\n" +
 	"\x04node\x18\x04 \x01(\tR\x04node\x12\x12\n" +
-	"\x04lone\x18\x05 \x01(\bR\x04lone\"\xc7\x01\n" +
+	"\x04lone\x18\x05 \x01(\bR\x04lone\x12\x16\n" +
+	"\x06urgent\x18\x06 \x01(\bR\x06urgent\"\xc7\x01\n" +
 	"\n" +
 	"PieceReply\x12<\n" +
 	"\x06status\x18\x01 \x01(\x0e2$.pullonce.transfer.PieceReply.StatusR\x06status\x12\x12\n" +
@@ -1747,18 +1816,22 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04list\x18\x02 \x01(\fR\x04list\x12\x14\n" +
 	"\x05piece\x18\x03 \x01(\x05R\x05piece\x12\x12\n" +
 	"\x04node\x18\x04 \x01(\tR\x04node\x12\x12\n" +
-	"\x04data\x18\x0f \x01(\fR\x04data\"'\n" +
+	"\x04data\x18\x0f \x01(\fR\x04data\"M\n" +
 	"\tPushReply\x12\x1a\n" +
-	"\baccepted\x18\x01 \x01(\bR\baccepted\"+\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x10\n" +
+	"\x03had\x18\x02 \x01(\bR\x03had\x12\x12\n" +
+	"\x04load\x18\x03 \x01(\x05R\x04load\"+\n" +
 	"\x0fHoldingsRequest\x12\x18\n" +
-	"\adigests\x18\x01 \x03(\tR\adigests\"\xc9\x02\n" +
+	"\adigests\x18\x01 \x03(\tR\adigests\"\xfd\x02\n" +
 	"\rHoldingsReply\x12J\n" +
-	"\bholdings\x18\x01 \x03(\v2..pullonce.transfer.HoldingsReply.HoldingsEntryR\bholdings\x1a\x84\x01\n" +
+	"\bholdings\x18\x01 \x03(\v2..pullonce.transfer.HoldingsReply.HoldingsEntryR\bholdings\x1a\xb8\x01\n" +
 	"\aHolding\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x121\n" +
 	"\x04list\x18\x02 \x01(\v2\x1d.pullonce.transfer.ListHeaderR\x04list\x12\x1c\n" +
 	"\tmidstates\x18\x03 \x01(\fR\tmidstates\x12\x12\n" +
-	"\x04have\x18\x04 \x01(\fR\x04have\x1ae\n" +
+	"\x04have\x18\x04 \x01(\fR\x04have\x12\x18\n" +
+	"\ameeting\x18\x05 \x01(\bR\ameeting\x12\x18\n" +
+	"\aintends\x18\x06 \x01(\bR\aintends\x1ae\n" +
 	"\rHoldingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12>\n" +
 	"\x05value\x18\x02 \x01(\v2(.pullonce.transfer.HoldingsReply.HoldingR\x05value:\x028\x01\"\xa0\x01\n" +
@@ -1788,7 +1861,7 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\rKIND_MANIFEST\x10\x02\x12\x10\n" +
 	"\fKIND_CONFIRM\x10\x03\x12\r\n" +
 	"\tKIND_TAGS\x10\x04\x12\x12\n" +
-	"\x0eKIND_REFERRERS\x10\x05\"\xe4\x01\n" +
+	"\x0eKIND_REFERRERS\x10\x05\"\xff\x01\n" +
 	"\rDocumentReply\x12.\n" +
 	"\x05error\x18\x01 \x01(\v2\x18.pullonce.transfer.ErrorR\x05error\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1d\n" +
@@ -1798,7 +1871,8 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04body\x18\x05 \x01(\fR\x04body\x12\x12\n" +
 	"\x04link\x18\x06 \x01(\tR\x04link\x12\x14\n" +
 	"\x05stale\x18\a \x01(\bR\x05stale\x12\x1a\n" +
-	"\bfiltered\x18\b \x01(\bR\bfiltered\"\r\n" +
+	"\bfiltered\x18\b \x01(\bR\bfiltered\x12\x19\n" +
+	"\bfresh_ms\x18\t \x01(\x03R\afreshMs\"\r\n" +
 	"\vPingRequest\"3\n" +
 	"\tPingReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -1865,35 +1939,37 @@ var file_proto_transfer_transfer_proto_depIdxs = []int32{
 	3,  // 3: pullonce.transfer.RegisterReply.error:type_name -> pullonce.transfer.Error
 	4,  // 4: pullonce.transfer.RegisterReply.list:type_name -> pullonce.transfer.ListHeader
 	5,  // 5: pullonce.transfer.RegisterReply.neighbours:type_name -> pullonce.transfer.Node
-	1,  // 6: pullonce.transfer.PieceReply.status:type_name -> pullonce.transfer.PieceReply.Status
-	24, // 7: pullonce.transfer.HoldingsReply.holdings:type_name -> pullonce.transfer.HoldingsReply.HoldingsEntry
-	2,  // 8: pullonce.transfer.DocumentRequest.kind:type_name -> pullonce.transfer.DocumentRequest.Kind
-	3,  // 9: pullonce.transfer.DocumentReply.error:type_name -> pullonce.transfer.Error
-	4,  // 10: pullonce.transfer.HoldingsReply.Holding.list:type_name -> pullonce.transfer.ListHeader
-	23, // 11: pullonce.transfer.HoldingsReply.HoldingsEntry.value:type_name -> pullonce.transfer.HoldingsReply.Holding
-	6,  // 12: pullonce.transfer.Transfer.Register:input_type -> pullonce.transfer.RegisterRequest
-	8,  // 13: pullonce.transfer.Transfer.Exchange:input_type -> pullonce.transfer.Haves
-	9,  // 14: pullonce.transfer.Transfer.Piece:input_type -> pullonce.transfer.PieceRequest
-	11, // 15: pullonce.transfer.Transfer.Push:input_type -> pullonce.transfer.PushRequest
-	13, // 16: pullonce.transfer.Transfer.Holdings:input_type -> pullonce.transfer.HoldingsRequest
-	15, // 17: pullonce.transfer.Transfer.Announce:input_type -> pullonce.transfer.AnnounceRequest
-	17, // 18: pullonce.transfer.Transfer.Document:input_type -> pullonce.transfer.DocumentRequest
-	19, // 19: pullonce.transfer.Transfer.Ping:input_type -> pullonce.transfer.PingRequest
-	21, // 20: pullonce.transfer.Transfer.Status:input_type -> pullonce.transfer.StatusRequest
-	7,  // 21: pullonce.transfer.Transfer.Register:output_type -> pullonce.transfer.RegisterReply
-	8,  // 22: pullonce.transfer.Transfer.Exchange:output_type -> pullonce.transfer.Haves
-	10, // 23: pullonce.transfer.Transfer.Piece:output_type -> pullonce.transfer.PieceReply
-	12, // 24: pullonce.transfer.Transfer.Push:output_type -> pullonce.transfer.PushReply
-	14, // 25: pullonce.transfer.Transfer.Holdings:output_type -> pullonce.transfer.HoldingsReply
-	16, // 26: pullonce.transfer.Transfer.Announce:output_type -> pullonce.transfer.AnnounceReply
-	18, // 27: pullonce.transfer.Transfer.Document:output_type -> pullonce.transfer.DocumentReply
-	20, // 28: pullonce.transfer.Transfer.Ping:output_type -> pullonce.transfer.PingReply
-	22, // 29: pullonce.transfer.Transfer.Status:output_type -> pullonce.transfer.StatusReply
-	21, // [21:30] is the sub-list for method output_type
-	12, // [12:21] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	5,  // 6: pullonce.transfer.Haves.node:type_name -> pullonce.transfer.Node
+	4,  // 7: pullonce.transfer.Haves.header:type_name -> pullonce.transfer.ListHeader
+	1,  // 8: pullonce.transfer.PieceReply.status:type_name -> pullonce.transfer.PieceReply.Status
+	24, // 9: pullonce.transfer.HoldingsReply.holdings:type_name -> pullonce.transfer.HoldingsReply.HoldingsEntry
+	2,  // 10: pullonce.transfer.DocumentRequest.kind:type_name -> pullonce.transfer.DocumentRequest.Kind
+	3,  // 11: pullonce.transfer.DocumentReply.error:type_name -> pullonce.transfer.Error
+	4,  // 12: pullonce.transfer.HoldingsReply.Holding.list:type_name -> pullonce.transfer.ListHeader
+	23, // 13: pullonce.transfer.HoldingsReply.HoldingsEntry.value:type_name -> pullonce.transfer.HoldingsReply.Holding
+	6,  // 14: pullonce.transfer.Transfer.Register:input_type -> pullonce.transfer.RegisterRequest
+	8,  // 15: pullonce.transfer.Transfer.Exchange:input_type -> pullonce.transfer.Haves
+	9,  // 16: pullonce.transfer.Transfer.Piece:input_type -> pullonce.transfer.PieceRequest
+	11, // 17: pullonce.transfer.Transfer.Push:input_type -> pullonce.transfer.PushRequest
+	13, // 18: pullonce.transfer.Transfer.Holdings:input_type -> pullonce.transfer.HoldingsRequest
+	15, // 19: pullonce.transfer.Transfer.Announce:input_type -> pullonce.transfer.AnnounceRequest
+	17, // 20: pullonce.transfer.Transfer.Document:input_type -> pullonce.transfer.DocumentRequest
+	19, // 21: pullonce.transfer.Transfer.Ping:input_type -> pullonce.transfer.PingRequest
+	21, // 22: pullonce.transfer.Transfer.Status:input_type -> pullonce.transfer.StatusRequest
+	7,  // 23: pullonce.transfer.Transfer.Register:output_type -> pullonce.transfer.RegisterReply
+	8,  // 24: pullonce.transfer.Transfer.Exchange:output_type -> pullonce.transfer.Haves
+	10, // 25: pullonce.transfer.Transfer.Piece:output_type -> pullonce.transfer.PieceReply
+	12, // 26: pullonce.transfer.Transfer.Push:output_type -> pullonce.transfer.PushReply
+	14, // 27: pullonce.transfer.Transfer.Holdings:output_type -> pullonce.transfer.HoldingsReply
+	16, // 28: pullonce.transfer.Transfer.Announce:output_type -> pullonce.transfer.AnnounceReply
+	18, // 29: pullonce.transfer.Transfer.Document:output_type -> pullonce.transfer.DocumentReply
+	20, // 30: pullonce.transfer.Transfer.Ping:output_type -> pullonce.transfer.PingReply
+	22, // 31: pullonce.transfer.Transfer.Status:output_type -> pullonce.transfer.StatusReply
+	23, // [23:32] is the sub-list for method output_type
+	14, // [14:23] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_proto_transfer_transfer_proto_init() }

@@ -1,0 +1,195 @@
+package adminapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/pullonce/pullonce/internal/version"
+)
+
+const (
+	// maxCollections bounds the rounds of questions at once; more wait for their turn.
+	maxCollections = 4
+	// writeTimeout is how long a client may take for an answer beyond the time that the answer took to make.
+	writeTimeout = 30 * time.Second
+	// profileTimeout is how long a profile may take.
+	profileTimeout = 10 * time.Minute
+	// minAskTimeout is the shortest that a request may say.
+	minAskTimeout = 10 * time.Millisecond
+)
+
+// A Handler answers the requests of operators. Make one with New.
+type Handler struct {
+	cfg         Config
+	farm        Farm
+	guard       guard
+	log         *slog.Logger
+	routes      map[string]route
+	profiles    http.Handler
+	collections chan struct{}
+}
+
+// A route answers, or returns an error when nothing of an answer was sent yet.
+type route func(w http.ResponseWriter, r *http.Request) error
+
+// New makes the door to farm. metrics answers /metrics; with nil there is none. cfg must be valid.
+func New(cfg Config, farm Farm, metrics http.Handler, log *slog.Logger) *Handler {
+	h := &Handler{
+		cfg: cfg, farm: farm, guard: newGuard(cfg), log: log, collections: make(chan struct{}, maxCollections),
+	}
+	h.routes = map[string]route{
+		"/livez":      h.live,
+		"/readyz":     h.ready,
+		"/v1/status":  h.status,
+		"/v1/node":    h.node,
+		"/v1/members": h.members,
+		"/v1/version": h.version,
+	}
+	if metrics != nil {
+		h.routes["/metrics"] = func(w http.ResponseWriter, r *http.Request) error {
+			metrics.ServeHTTP(w, r)
+			return nil
+		}
+	}
+	if cfg.Profiles && cfg.UnixSocket {
+		h.profiles = profiles()
+	}
+	return h
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	secure(w.Header())
+	if err := h.serve(w, r); err != nil {
+		h.fail(w, r, err)
+	}
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
+	if !h.guard.allowHost(r.Host) {
+		return &AnswerError{http.StatusMisdirectedRequest, codeWrongHost, "this node does not answer to that host name"}
+	}
+	if foreign(r) {
+		return &AnswerError{http.StatusForbidden, codeForbidden, "web pages of other origins are not answered"}
+	}
+	if h.profiles != nil && strings.HasPrefix(r.URL.Path, profilesPath) {
+		extend(w, profileTimeout)
+		h.profiles.ServeHTTP(w, r)
+		return nil
+	}
+	answer, ok := h.routes[r.URL.Path]
+	if !ok {
+		return &AnswerError{http.StatusNotFound, codeNotFound, "no such endpoint"}
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return &AnswerError{http.StatusMethodNotAllowed, codeMethod, "this endpoint can only be read"}
+	}
+	if r.ContentLength != 0 {
+		refuseBody(w)
+		return &AnswerError{http.StatusBadRequest, codeBadRequest, "a request here has no body"}
+	}
+	extend(w, writeTimeout)
+	return answer(w, r)
+}
+
+// refuseBody keeps the server from waiting for a body that nobody reads.
+func refuseBody(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
+}
+
+// extend gives the answer that long from now, where the connection knows deadlines.
+func extend(w http.ResponseWriter, d time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
+}
+
+func (h *Handler) live(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "live"})
+	return nil
+}
+
+func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) error {
+	if err := h.farm.Ready(); err != nil {
+		return &AnswerError{http.StatusServiceUnavailable, codeNotReady, err.Error()}
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	return nil
+}
+
+func (h *Handler) status(w http.ResponseWriter, r *http.Request) error {
+	timeout, err := h.askTimeout(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout+h.cfg.AskTimeout)
+	defer cancel()
+	select {
+	case h.collections <- struct{}{}:
+		defer func() { <-h.collections }()
+	case <-ctx.Done():
+		return &AnswerError{http.StatusServiceUnavailable, codeBusy, "too many requests for the farm's status at once"}
+	}
+	s, err := Collect(ctx, h.farm, timeout)
+	if err != nil {
+		return err
+	}
+	extend(w, writeTimeout)
+	writeJSON(w, http.StatusOK, s)
+	return nil
+}
+
+// askTimeout is what the request says about how long members may take.
+func (h *Handler) askTimeout(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("timeout")
+	if text == "" {
+		return h.cfg.AskTimeout, nil
+	}
+	timeout, err := time.ParseDuration(text)
+	if err != nil || timeout < minAskTimeout || timeout > h.cfg.MaxAskTimeout {
+		return 0, &AnswerError{http.StatusBadRequest, codeBadRequest,
+			fmt.Sprintf("timeout must be a duration from %v to %v", minAskTimeout, h.cfg.MaxAskTimeout)}
+	}
+	return timeout, nil
+}
+
+func (h *Handler) node(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.AskTimeout)
+	defer cancel()
+	n, err := h.farm.Node(ctx)
+	if err != nil {
+		return fmt.Errorf("this node's view: %w", err)
+	}
+	writeJSON(w, http.StatusOK, Self{SchemaVersion, n.finished()})
+	return nil
+}
+
+func (h *Handler) members(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.AskTimeout)
+	defer cancel()
+	n, err := h.farm.Node(ctx)
+	if err != nil {
+		return fmt.Errorf("this node's view: %w", err)
+	}
+	members, err := sortedMembers(ctx, h.farm)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, MemberList{SchemaVersion, n.Farm, n.ID, members})
+	return nil
+}
+
+func (h *Handler) version(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, VersionOf(h.cfg.Version))
+	return nil
+}
+
+// VersionOf describes this program, being of that release.
+func VersionOf(release string) Version {
+	return Version{SchemaVersion, release, version.Protocol, runtime.Version()}
+}

@@ -1,0 +1,90 @@
+package adminapi
+
+import "fmt"
+
+// The kinds of warnings.
+const (
+	WarnUnreachable = "unreachable" // a member did not answer
+	WarnAlarm       = "alarm"       // a member works worse than it should
+	WarnRing        = "ring"        // members disagree about who owns what
+	WarnTrust       = "trust"       // members do not prove who they are; the operator has said so, so it is no degradation
+)
+
+// A Warning is something that an operator should look at.
+type Warning struct {
+	Kind   string `json:"kind"`
+	Member string `json:"member"` // id; "" when it is about the farm
+	Text   string `json:"text"`
+}
+
+// judge works out what follows from the members' answers.
+func (s *FarmStatus) judge() {
+	s.Totals = Sum(s.Members)
+	s.Ring = s.compareRings()
+	s.Warnings = []Warning{}
+	untrusted := 0
+	for _, m := range s.Members {
+		s.warnAbout(m)
+		if m.Node != nil && m.Node.Trust == TrustNone {
+			untrusted++
+		}
+	}
+	s.Degraded = len(s.Warnings) > 0
+	if untrusted > 0 {
+		s.Warnings = append(s.Warnings, Warning{Kind: WarnTrust, Text: fmt.Sprintf(
+			"trust mode is none on %d of %d members: whoever reaches their ports can read and offer blobs",
+			untrusted, s.Totals.Answered)})
+	}
+}
+
+func (s *FarmStatus) warnAbout(m MemberStatus) {
+	warn := func(kind, text string) {
+		s.Warnings = append(s.Warnings, Warning{Kind: kind, Member: m.ID, Text: clip(text)})
+	}
+	if m.Node == nil {
+		if m.State != StateLeft {
+			warn(WarnUnreachable, m.Error)
+		}
+		return
+	}
+	if m.Node.Store.Alarm != "" {
+		warn(WarnAlarm, m.Node.Store.Alarm)
+	}
+	for _, text := range m.Node.Alarms {
+		if text != m.Node.Store.Alarm {
+			warn(WarnAlarm, text)
+		}
+	}
+	if hash := m.Node.Ring.Hash; s.Ring.Differs(hash) {
+		warn(WarnRing, fmt.Sprintf("its ring is %s, that of most is %s", hash, s.Ring.Hash))
+	}
+	for _, text := range m.Node.RingDisagreements {
+		warn(WarnRing, text)
+	}
+}
+
+// Differs tells whether a member's ring of that hash is not the one that most have. A member without a ring yet ("")
+// does not differ.
+func (r FarmRing) Differs(hash string) bool { return hash != "" && hash != r.Hash }
+
+// compareRings finds the ring that most have: of two that as many have, that of the node that asked.
+func (s *FarmStatus) compareRings() FarmRing {
+	count := map[string]int{}
+	own := ""
+	for _, m := range s.Members {
+		if m.Node == nil || m.Node.Ring.Hash == "" {
+			continue
+		}
+		count[m.Node.Ring.Hash]++
+		if m.ID == s.Self {
+			own = m.Node.Ring.Hash
+		}
+	}
+	r := FarmRing{Hash: own, Agree: len(count) < 2}
+	for hash, n := range count {
+		if n > count[r.Hash] || n == count[r.Hash] && r.Hash != own && hash < r.Hash {
+			r.Hash = hash
+		}
+	}
+	return r
+}

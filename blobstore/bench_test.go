@@ -1,0 +1,193 @@
+package blobstore_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/blobstore/blobstoretest"
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/piece"
+)
+
+func mebiList(b *testing.B, data []byte) *piece.List {
+	b.Helper()
+	l := piece.Issue(blobstoretest.Digest(data), int64(len(data)), mebi, "n1")
+	h := piece.NewHasher(l)
+	for i := range l.Count() {
+		if err := h.Piece(blobstoretest.Piece(l, data, i)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return l
+}
+
+func BenchmarkWritePiece(b *testing.B) {
+	for _, writers := range []int{1, 4} {
+		b.Run(fmt.Sprintf("1MiB/writers=%d", writers), func(b *testing.B) {
+			s := openStore(b, nil)
+			data := blobstoretest.Data(1, 256*mebi)
+			l := mebiList(b, data)
+			b.SetBytes(mebi)
+			b.SetParallelism(writers)
+			var next atomic.Int64
+			var p *blobstore.Partial
+			open := func() {
+				if p != nil {
+					p.Drop()
+					p.Close()
+				}
+				var err error
+				if p, err = s.OpenPartial(l); err != nil {
+					b.Fatal(err)
+				}
+			}
+			open()
+			if writers == 1 {
+				for b.Loop() {
+					i := int(next.Add(1)-1) % l.Count()
+					if i == 0 {
+						open()
+					}
+					if err := p.WritePiece(i, blobstoretest.Piece(l, data, i)); err != nil {
+						b.Fatal(err)
+					}
+				}
+			} else {
+				if b.N > l.Count() {
+					b.Skip("more pieces than the blob has: run with -benchtime=256x")
+				}
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						i := int(next.Add(1) - 1)
+						if err := p.WritePiece(i, blobstoretest.Piece(l, data, i)); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			p.Close()
+		})
+	}
+}
+
+// BenchmarkServe compares a blob of the store with the same file by a plain http.ServeContent server.
+func BenchmarkServe(b *testing.B) {
+	const size = 256 * mebi
+	dir := b.TempDir()
+	s := openDir(b, dir, nil)
+	data := blobstoretest.Data(1, size)
+	d := blobstoretest.Digest(data)
+	blobstoretest.Commit(b, s, data)
+	header := func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+	}
+	for name, handler := range map[string]http.HandlerFunc{
+		"256MiB/store": func(w http.ResponseWriter, req *http.Request) {
+			blob, err := s.Open(d)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer func() { _ = blob.Close() }()
+			r, err := blob.NewReader()
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer func() { _ = r.Close() }()
+			header(w)
+			if err := r.WriteRange(req.Context(), w, 0, size); err != nil {
+				b.Error(err)
+			}
+		},
+		"256MiB/ServeContent": func(w http.ResponseWriter, req *http.Request) {
+			http.ServeFile(w, req, filepath.Join(dir, "blobs", "sha256", d.Hex()[:2], d.Hex()))
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			server := httptest.NewServer(handler)
+			defer server.Close()
+			b.SetBytes(size)
+			for b.Loop() {
+				resp, err := http.Get(server.URL)
+				if err != nil {
+					b.Fatal(err)
+				}
+				n, err := io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+				if err != nil || n != size {
+					b.Fatalf("%d bytes, %v", n, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkFirstRead is the first read after a start: every piece is checked beside the sending.
+func BenchmarkFirstRead(b *testing.B) {
+	const size = 256 * mebi
+	dir := b.TempDir()
+	s := openDir(b, dir, func(c *blobstore.Config) { c.ScrubInterval = time.Nanosecond })
+	data := blobstoretest.Data(1, size)
+	blobstoretest.Commit(b, s, data)
+	blob, err := s.Open(blobstoretest.Digest(data))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = blob.Close() }()
+	r, err := blob.NewReader()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	b.SetBytes(size)
+	for b.Loop() {
+		if err := r.WriteRange(b.Context(), io.Discard, 0, size); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkManifest(b *testing.B) {
+	s := openStore(b, nil)
+	repo := oci.Repository{Upstream: "docker.io", Path: "library/nginx"}
+	var digests []oci.Digest
+	for k := range 100 {
+		raw := blobstoretest.Data(uint64(k), 2000)
+		digests = append(digests, blobstoretest.Digest(raw))
+		if err := s.PutManifest(digests[k], oci.MediaTypeOCIManifest, raw, repo); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for k := 0; pb.Next(); k++ {
+			d := digests[k%len(digests)]
+			if _, _, err := s.Manifest(d); err != nil || !s.Linked(repo, d) {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkRecord(b *testing.B) {
+	s := openStore(b, nil)
+	if err := s.PutRecord("tag", "docker.io/library/nginx:1", make([]byte, 200), time.Time{}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := s.Record("tag", "docker.io/library/nginx:1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package blobstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/pullonce/pullonce/oci"
+)
+
+// askBatch is how many blobs one question to the owners is about.
+const askBatch = 64
+
+// A candidate is something that eviction may let go.
+type candidate struct {
+	digest  oci.Digest
+	size    int64
+	lastUse int64
+	partial bool
+}
+
+// candidates are all that may go, the least valuable first. This is the one place that decides what a blob is worth:
+// partial blobs that nobody has open go before whole ones used at the same time, else what was not used for longest.
+func (s *Store) candidates() []candidate {
+	s.mu.RLock()
+	all := make([]candidate, 0, len(s.entries)+len(s.idle))
+	for d, e := range s.entries {
+		all = append(all, candidate{digest: d, size: e.size(), lastUse: e.lastUse.Load()})
+	}
+	for d, idle := range s.idle {
+		all = append(all, candidate{digest: d, size: idle.bytes, lastUse: idle.lastUse.Unix(), partial: true})
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(all, func(a, b candidate) int {
+		if c := cmp.Compare(a.lastUse, b.lastUse); c != 0 {
+			return c
+		}
+		if a.partial != b.partial && a.partial {
+			return -1
+		}
+		return cmp.Compare(b.size, a.size)
+	})
+	return all
+}
+
+// taken is how many bytes blobs take, those counted whole that are still arriving.
+func (s *Store) taken() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := s.bytes
+	for _, p := range s.partials {
+		if p.file != nil {
+			n += p.list.Size()
+		}
+	}
+	for _, idle := range s.idle {
+		n += idle.bytes
+	}
+	return n
+}
+
+// promised is how many bytes open partial blobs will still take from the file system.
+func (s *Store) promised() int64 {
+	s.mu.RLock()
+	open := make([]*Partial, 0, len(s.partials))
+	for _, p := range s.partials {
+		if p.file != nil {
+			open = append(open, p)
+		}
+	}
+	s.mu.RUnlock()
+	n := int64(0)
+	for _, p := range open {
+		if inMemory, _ := p.InMemory(); !inMemory {
+			n += p.list.Size() - p.diskBytes()
+		}
+	}
+	return n
+}
+
+// excess is how many bytes must go so that need more fit in under share of the budget, and that the free space which
+// is left to others is there.
+func (s *Store) excess(need int64, share float64) int64 {
+	over := int64(0)
+	if s.cfg.MaxBytes > 0 {
+		over = s.taken() + need - int64(share*float64(s.cfg.MaxBytes))
+	}
+	if s.cfg.MinFreeBytes > 0 {
+		if free, err := s.disk.free(s.cfg.Dir); err == nil {
+			over = max(over, s.cfg.MinFreeBytes+s.promised()+need-free)
+		}
+	}
+	return max(0, over)
+}
+
+// makeRoom lets the least valuable go until need more bytes fit into the budget. Run keeps a margin free by asking the
+// owners first; when that was not enough nobody is asked, since a pull waits. What is there of blob d stays. The caller
+// holds no digest's lock.
+func (s *Store) makeRoom(need int64, d oci.Digest) error {
+	if s.cfg.MaxBytes > 0 && need > s.cfg.MaxBytes {
+		return fmt.Errorf("blob of %d bytes does not fit into the cache of %d", need, s.cfg.MaxBytes)
+	}
+	over := s.excess(need, 1)
+	if over == 0 {
+		return nil
+	}
+	s.wakeRun()
+	for _, c := range s.candidates() {
+		if c.digest == d {
+			continue
+		}
+		s.drop(c)
+		if over -= c.size; over <= 0 {
+			break
+		}
+	}
+	if over = s.excess(need, 1); over > 0 {
+		return fmt.Errorf("%d bytes too few in the cache for a blob of %d", over, need)
+	}
+	return nil
+}
+
+// evict brings the store from above the high mark to the low mark, asking first: what others hold goes before what may
+// be the farm's last copy. Only above the hard limit what no one allowed goes too.
+func (s *Store) evict(ctx context.Context) {
+	if s.excess(0, s.cfg.HighMark) == 0 {
+		return
+	}
+	over := s.excess(0, s.cfg.LowMark)
+	var refused []candidate
+	for batch := range slices.Chunk(s.candidates(), askBatch) {
+		allowed := s.mayDrop(ctx, batch)
+		for _, c := range batch {
+			switch {
+			case over <= 0 || ctx.Err() != nil:
+				return
+			case c.partial || allowed[c.digest]:
+				s.drop(c)
+				over -= c.size
+			default:
+				refused = append(refused, c)
+			}
+		}
+	}
+	hard := s.excess(0, 1)
+	for _, c := range refused {
+		if hard <= 0 {
+			return
+		}
+		s.drop(c)
+		hard -= c.size
+	}
+}
+
+func (s *Store) mayDrop(ctx context.Context, batch []candidate) map[oci.Digest]bool {
+	ask := make([]oci.Digest, 0, len(batch))
+	for _, c := range batch {
+		if !c.partial {
+			ask = append(ask, c.digest)
+		}
+	}
+	if s.cfg.MayDrop != nil && len(ask) > 0 {
+		ask = s.cfg.MayDrop(ctx, ask)
+	}
+	allowed := make(map[oci.Digest]bool, len(ask))
+	for _, d := range ask {
+		allowed[d] = true
+	}
+	return allowed
+}
+
+// drop removes a candidate. Open readers go on: the kernel keeps the bytes for them.
+func (s *Store) drop(c candidate) {
+	err := s.dropFiles(c)
+	if err != nil {
+		s.logError("evict blob", c.digest, err)
+		return
+	}
+	s.count.evicted.Add(1)
+	s.count.evictedBytes.Add(c.size)
+	s.log.Debug("blob evicted", slog.String("digest", c.digest.String()), slog.Int64("size", c.size))
+}
+
+func (s *Store) dropFiles(c candidate) error {
+	defer s.lockDigest(c.digest)()
+	if c.partial {
+		return s.removeIdle(c.digest)
+	}
+	return s.removeWhole(c.digest)
+}
+
+// expirePartials lets go of partial blobs that nobody used for long.
+func (s *Store) expirePartials() {
+	s.mu.RLock()
+	var old []candidate
+	for d, idle := range s.idle {
+		if time.Since(idle.lastUse) > s.cfg.PartialTTL {
+			old = append(old, candidate{digest: d, size: idle.bytes, partial: true})
+		}
+	}
+	s.mu.RUnlock()
+	for _, c := range old {
+		s.drop(c)
+	}
+}

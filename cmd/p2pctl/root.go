@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pullonce/pullonce/adminapi"
+)
+
+// defaultSockets is where a node's socket is looked for, best first: that of an installed node, then that of one that
+// was started in this directory.
+var defaultSockets = []string{"/run/p2pd/p2pd.sock", "./.p2pd/p2pd.sock"}
+
+const (
+	defaultHTTP = "http://127.0.0.1:5080"
+	addressEnv  = "P2PCTL_ADDRESS"
+)
+
+// options are the flags that all commands share, and where results go.
+type options struct {
+	socket, address string
+	output          string
+	timeout         time.Duration
+	stdout          io.Writer
+}
+
+func newRoot(stdout io.Writer) *cobra.Command {
+	o := &options{stdout: stdout}
+	root := &cobra.Command{
+		Use:   "p2pctl",
+		Short: "Show the farm, by asking the node on this host",
+		Long: `p2pctl shows the farm, by asking the node on this host.
+
+It looks for the node at --socket or --address, else at ` + addressEnv + ` in the
+environment, else at the socket /run/p2pd/p2pd.sock or ./.p2pd/p2pd.sock,
+whichever exists, else at ` + defaultHTTP + `.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 degraded (a member did not
+answer, an alarm, a ring that differs), 4 no node answers.`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args:              cobra.NoArgs,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return o.check() },
+		RunE:              func(*cobra.Command, []string) error { return errors.New("a command is needed") },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&o.socket, "socket", "", "path of the node's unix socket")
+	flags.StringVar(&o.address, "address", "", "address of the node: unix:///path or http://host:port")
+	flags.StringVarP(&o.output, "output", "o", "table", "how to show results: table or json")
+	flags.DurationVar(&o.timeout, "timeout", 2*time.Second, "how long nodes may take to answer")
+	root.MarkFlagsMutuallyExclusive("socket", "address")
+	root.AddCommand(newStatus(o), newMembers(o), newVersion(o))
+	return root
+}
+
+// check finds what is wrong with the flags.
+func (o *options) check() error {
+	if o.output != "table" && o.output != "json" {
+		return fmt.Errorf("unknown output %q: want table or json", o.output)
+	}
+	if o.timeout <= 0 {
+		return fmt.Errorf("timeout is %v, must be above 0", o.timeout)
+	}
+	_, err := o.client()
+	return err
+}
+
+// client is one of the node that the flags and the environment name.
+func (o *options) client() (*adminapi.Client, error) {
+	switch {
+	case o.address != "":
+		return adminapi.NewClient(o.address)
+	case o.socket != "":
+		return socketClient(o.socket)
+	}
+	if address := os.Getenv(addressEnv); address != "" {
+		c, err := adminapi.NewClient(address)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", addressEnv, err)
+		}
+		return c, nil
+	}
+	if path := firstSocket(defaultSockets); path != "" {
+		return socketClient(path)
+	}
+	return adminapi.NewClient(defaultHTTP)
+}
+
+func socketClient(path string) (*adminapi.Client, error) {
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("socket %q: %w", path, err)
+	}
+	return adminapi.NewClient("unix://" + whole)
+}
+
+// firstSocket is the first of the paths at which there is a socket, or "".
+func firstSocket(paths []string) string {
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+			return path
+		}
+	}
+	return ""
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pullonce/pullonce/adminapi"
+)
+
+func newStatus(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show what all members hold, serve and fetch, and what is wrong",
+		Args:  cobra.NoArgs,
+		RunE:  work(o.status),
+	}
+}
+
+func (o *options) status(ctx context.Context) error {
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	s, err := client.Status(ctx, o.timeout)
+	if err != nil {
+		return err
+	}
+	if o.output == "json" {
+		err = writeJSON(o.stdout, s)
+	} else {
+		_, err = io.WriteString(o.stdout, statusText(s, colours(o.stdout)))
+	}
+	if err == nil && s.Degraded {
+		err = errDegraded
+	}
+	return err
+}
+
+// statusText is a farm's status for people: a line that sums it up, a row for each member, and what is wrong.
+func statusText(s adminapi.FarmStatus, colour bool) string {
+	var out strings.Builder
+	out.WriteString(summary(s) + "\n\n" + memberTable(s).String())
+	if len(s.Warnings) > 0 {
+		out.WriteByte('\n')
+	}
+	for _, w := range s.Warnings {
+		out.WriteString(red(printable(warningLine(w)), colour) + "\n")
+	}
+	return out.String()
+}
+
+func summary(s adminapi.FarmStatus) string {
+	t := s.Totals
+	members := plural(t.Members, "member")
+	if t.Answered < t.Members {
+		members += fmt.Sprintf(" (%d answered)", t.Answered)
+	}
+	return fmt.Sprintf("farm %s: %s, %s cached in %s, %s saved, hit ratio %s", printable(s.Farm), members, size(t.Bytes),
+		plural(t.Blobs, "blob"), size(max(t.SavedBytes, 0)), ratio(t.Served))
+}
+
+func ratio(s adminapi.Served) string {
+	if s.Bytes() == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(100*s.HitRatio, 'f', 1, 64) + "%"
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
+
+func memberTable(s adminapi.FarmStatus) *table {
+	t := newTable("HOST", "ZONE", "STATE", "VERSION", ">BLOBS", ">CACHED", ">FROM DISK", ">FROM PEERS", ">FROM UPSTREAM",
+		">SENT", ">RECEIVED", ">SWARMS", "RING")
+	for _, m := range s.Members {
+		if m.Node == nil {
+			t.add(m.ID, m.Zone, m.State+silent(m), m.Version, "", "", "", "", "", "", "", "", "")
+			continue
+		}
+		n := m.Node
+		t.add(m.ID, n.Zone, n.State, n.Version, strconv.Itoa(n.Store.Blobs), size(n.Store.Bytes),
+			size(n.Served.Disk.Bytes), size(n.Served.Peer.Bytes), size(n.Served.Upstream.Bytes),
+			size(n.Peers.BytesSent), size(n.Peers.BytesReceived), strconv.Itoa(n.Swarms.Now), ringMark(s.Ring, n.Ring.Hash))
+	}
+	if len(s.Members) > 1 {
+		sum := s.Totals
+		t.add("total", " ", " ", " ", strconv.Itoa(sum.Blobs), size(sum.Bytes),
+			size(sum.Served.Disk.Bytes), size(sum.Served.Peer.Bytes), size(sum.Served.Upstream.Bytes),
+			size(sum.Peers.BytesSent), size(sum.Peers.BytesReceived), strconv.Itoa(sum.Swarms.Now), " ")
+	}
+	return t
+}
+
+// silent marks a member of whom an answer was expected.
+func silent(m adminapi.MemberStatus) string {
+	if m.State == adminapi.StateLeft {
+		return ""
+	}
+	return ", silent"
+}
+
+// ringMark is the first digits of a ring's hash, marked when most members have another.
+func ringMark(most adminapi.FarmRing, hash string) string {
+	short := hash[:min(len(hash), 8)]
+	if most.Differs(hash) {
+		return short + " differs"
+	}
+	return short
+}
+
+// warningLine is about a member, or about the farm.
+func warningLine(w adminapi.Warning) string {
+	what := map[string]string{adminapi.WarnUnreachable: "silent"}
+	kind := cmp.Or(what[w.Kind], w.Kind)
+	if w.Member == "" {
+		return fmt.Sprintf("warning: %s: %s", kind, w.Text)
+	}
+	return fmt.Sprintf("warning: %s: %s: %s", w.Member, kind, w.Text)
+}

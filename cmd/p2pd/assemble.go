@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/pullonce/pullonce/config"
+	"github.com/pullonce/pullonce/internal/version"
+	"github.com/pullonce/pullonce/node"
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/upstream"
+)
+
+// assemble turns the configuration that people write into what the node works by.
+func assemble(cfg config.Config) (node.Config, error) {
+	disk, err := diskSize(cfg.DataDir)
+	if err != nil {
+		return node.Config{}, err
+	}
+	c := node.Default(cfg.DataDir)
+	c.Farm, c.Zone, c.Version = cfg.Farm, cfg.Zone, version.String()
+	c.TrustMode = cfg.Trust
+	if c.TrustMode == "" {
+		c.TrustMode = "none"
+	}
+	c.Egress, c.Prefetch = node.Egress(cfg.Egress), cfg.Prefetch
+	c.Partitions, c.StopGrace = cfg.RingPartitions, cfg.Registry.ShutdownGrace
+
+	c.Registry.Listen = cfg.Registry.Listen
+	c.Registry.FirstByteTimeout, c.Registry.StallTimeout = cfg.Registry.FirstByteTimeout, cfg.Registry.StallTimeout
+	c.OptionalListen = nil
+	if cfg.Registry.ListenDefaulted {
+		c.OptionalListen = cfg.Registry.Listen[1:]
+	}
+	c.PeerListen, c.PeerAdvertise = cfg.Peer.Listen, cfg.Peer.Advertise
+	c.Gossip.Listen, c.Gossip.Advertise, c.Gossip.Seeds = cfg.Gossip.Listen, cfg.Gossip.Advertise, cfg.Join
+	c.Gossip.HoldDown = cfg.Gossip.HoldDown
+	c.AdminListen, c.AdminSocket = cfg.Admin.Listen, cfg.Admin.Socket
+
+	c.Store.MaxBytes, c.Store.MinFreeBytes = cfg.Cache.MaxSize.Of(disk), cfg.Cache.MinFree.Of(disk)
+	c.Store.ScrubInterval = cfg.Cache.ScrubInterval
+	c.Transfer.Upload, c.Transfer.Download = cfg.Limits.Upload, cfg.Limits.Download
+	c.Transfer.Budget = cfg.Limits.Memory
+	c.Transfer.UpstreamFallback = cfg.UpstreamFallback == "direct"
+	err = assembleUpstreams(cfg, &c)
+	return c, err
+}
+
+func assembleUpstreams(cfg config.Config, c *node.Config) error {
+	c.Upstreams = make(map[string]node.Upstream)
+	c.Registry.Names = oci.Names{Default: cfg.DefaultUpstream}
+	var errs []error
+	for name, u := range cfg.Upstreams {
+		client := upstream.Default()
+		client.Name, client.URL, client.Proxy, client.CAFile = name, u.URL, u.Proxy, u.CAFile
+		client.NoProxy = strings.Join(u.NoProxy, ",")
+		client.UserAgent = "pullonce/" + version.String()
+		client.MaxConcurrent = u.MaxConcurrent
+		client.BytesPerSecond = u.Rate
+		if l := cfg.Limits.Upstream; l > 0 && (u.Rate == 0 || l < u.Rate) {
+			client.BytesPerSecond = l
+		}
+		client.Username = u.Username
+		if u.PasswordFile != "" {
+			raw, err := os.ReadFile(u.PasswordFile)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("password of upstream %s: %w", name, err))
+			}
+			client.Password = upstream.Secret(strings.TrimSpace(string(raw)))
+		}
+		c.Upstreams[name] = node.Upstream{Client: client, TagTTL: u.TagTTL}
+		c.Registry.Names.Upstreams = append(c.Registry.Names.Upstreams, name)
+		c.Transfer.UpstreamConnections = max(c.Transfer.UpstreamConnections, u.Connections)
+	}
+	return errors.Join(errs...)
+}
+
+// diskSize is the size in bytes of the file system that dir is on, or will be.
+func diskSize(dir string) (int64, error) {
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		var s syscall.Statfs_t
+		err := syscall.Statfs(at, &s)
+		if err == nil {
+			return int64(s.Blocks) * s.Bsize, nil
+		}
+		if parent := filepath.Dir(at); parent != at && errors.Is(err, syscall.ENOENT) {
+			at = parent
+			continue
+		}
+		return 0, fmt.Errorf("size of the disk of %s: %w", dir, err)
+	}
+}

@@ -1,0 +1,112 @@
+// Command p2pd is one node of a Pullonce farm.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/config"
+	"github.com/pullonce/pullonce/internal/version"
+	"github.com/pullonce/pullonce/node"
+)
+
+// The exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program: it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cmd := command(stdout, stderr)
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	_, _ = fmt.Fprintln(stderr, "p2pd:", err)
+	if _, bad := errors.AsType[*config.Error](err); bad || errors.Is(err, errUsage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// errUsage marks what is wrong with the command line.
+var errUsage = errors.New("see p2pd --help")
+
+func command(stdout, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "p2pd",
+		Short:         "A node of a peer-to-peer image layer cache",
+		Long:          "p2pd serves the Registry v2 API to this host's container engine and shares layers with the other nodes of its farm.",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version.String(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(config.FromProcess().FromFlags(cmd.Flags()))
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), cfg, stdout, stderr)
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", err, errUsage) })
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// serve runs the node until ctx is done.
+func serve(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) error {
+	log := newLogger(cfg.Log, stderr)
+	nodeConfig, err := assemble(cfg)
+	if err != nil {
+		return err
+	}
+	n, err := node.Open(ctx, nodeConfig, log)
+	if err != nil {
+		if locked, ok := errors.AsType[*blobstore.LockedError](err); ok {
+			return fmt.Errorf("another p2pd (pid %d) uses the data directory %s", locked.PID, locked.Dir)
+		}
+		return err
+	}
+	greet(stdout, n, cfg)
+	return n.Run(ctx)
+}
+
+// newLogger writes for a person when it writes to a terminal, and else for programs.
+func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == "json" || cfg.Format == "auto" && !isTerminal(w) {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

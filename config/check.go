@@ -1,0 +1,191 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxSocketPath is what the kernel takes.
+const maxSocketPath = 107
+
+// finish works out the defaults that depend on other keys and checks what no key
+// shows by itself.
+func (l *loader) finish(s Sources) {
+	l.paths(s)
+	l.listeners()
+	l.advertise("peer.advertise", l.config.Peer.Listen, &l.config.Peer.Advertise)
+	l.advertise("gossip.advertise", l.config.Gossip.Listen, &l.config.Gossip.Advertise)
+	l.trust()
+	l.clashes()
+	l.upstreams()
+}
+
+func (l *loader) origin(path string) origin {
+	if at, ok := l.said[path]; ok {
+		return at
+	}
+	return origin{kind: fromDefault}
+}
+
+func (l *loader) wasSaid(path string) bool { _, ok := l.said[path]; return ok }
+
+// wrong reports a problem with the value that a key has in the end, unless that
+// could not be read anyway.
+func (l *loader) wrong(path, format string, args ...any) {
+	if l.bad[path] {
+		return
+	}
+	l.problem(l.origin(path), path, fmt.Sprintf(format, args...))
+}
+
+func (l *loader) paths(s Sources) {
+	c := &l.config
+	if !l.wasSaid("data_dir") {
+		c.DataDir = userDataDir
+		if s.Root {
+			c.DataDir = rootDataDir
+		}
+	}
+	if strings.TrimSpace(c.DataDir) == "" {
+		l.wrong("data_dir", "is empty")
+	}
+	if !l.wasSaid("admin.socket") {
+		dir := c.DataDir
+		if info, err := os.Stat(runSocketDir); err == nil && info.IsDir() && c.DataDir == rootDataDir {
+			dir = runSocketDir
+		}
+		c.Admin.Socket = filepath.Join(dir, socketName)
+	}
+	if len(c.Admin.Socket) > maxSocketPath {
+		l.wrong("admin.socket", "%s has %d bytes: a socket's path has at most %d", c.Admin.Socket, len(c.Admin.Socket), maxSocketPath)
+	}
+}
+
+func (l *loader) listeners() {
+	c := &l.config
+	if !l.wasSaid("registry.listen") {
+		c.Registry.Listen = []string{"127.0.0.1:5000", "[::1]:5000"}
+		c.Registry.ListenDefaulted = true
+	} else if len(c.Registry.Listen) == 0 {
+		l.wrong("registry.listen", "is empty: want at least one address")
+	}
+	host := "127.0.0.1"
+	if c.Trust != "" {
+		host = "0.0.0.0"
+	}
+	if !l.wasSaid("peer.listen") {
+		c.Peer.Listen = host + ":7947"
+	}
+	if !l.wasSaid("gossip.listen") {
+		c.Gossip.Listen = host + ":" + gossipPort
+	}
+}
+
+func (l *loader) advertise(path, listen string, advertise *string) {
+	if *advertise != "" {
+		return
+	}
+	a, err := netip.ParseAddrPort(listen)
+	if err != nil {
+		return // said already
+	}
+	if !a.Addr().IsUnspecified() {
+		*advertise = listen
+		return
+	}
+	own, ok := ownAddress(l.config.Join)
+	if !ok {
+		l.wrong(path, "this host's address is not to be found: set it, such as 10.0.0.5:%d", a.Port())
+		return
+	}
+	*advertise = netip.AddrPortFrom(own, a.Port()).String()
+}
+
+// trust holds that nodes which trust anybody are reached from elsewhere only where
+// somebody has said so.
+func (l *loader) trust() {
+	c := &l.config
+	if c.Trust != "" || l.wasSaid("trust.mode") {
+		return
+	}
+	const say = "others could reach it without any proof of who they are: where the network is trusted, say trust.mode: none"
+	for _, listen := range []struct{ path, address string }{{"peer.listen", c.Peer.Listen}, {"gossip.listen", c.Gossip.Listen}} {
+		if a, err := netip.ParseAddrPort(listen.address); err == nil && !a.Addr().Unmap().IsLoopback() {
+			l.wrong(listen.path, "%s: %s", listen.address, say)
+		}
+	}
+	for _, seed := range c.Join {
+		a, err := netip.ParseAddrPort(seed)
+		if err != nil && !strings.HasPrefix(seed, "localhost:") || err == nil && !a.Addr().IsLoopback() {
+			l.wrong("join", "%s: nodes of other hosts can only be joined without any proof of who they are: "+
+				"where the network is trusted, say trust.mode: none", seed)
+			return
+		}
+	}
+}
+
+// clashes finds listeners that cannot be taken at the same time.
+func (l *loader) clashes() {
+	c := &l.config
+	type listener struct {
+		path string
+		addr netip.AddrPort
+	}
+	var taken []listener
+	claim := func(path string, addresses ...string) {
+		for _, text := range addresses {
+			a, err := netip.ParseAddrPort(text)
+			if err != nil || a.Port() == 0 {
+				continue
+			}
+			for _, t := range taken {
+				if a.Port() == t.addr.Port() && overlap(a.Addr(), t.addr.Addr()) {
+					l.wrong(path, "%s is taken by %s (%s)", a, t.path, t.addr)
+				}
+			}
+			taken = append(taken, listener{path, a})
+		}
+	}
+	claim("registry.listen", c.Registry.Listen...)
+	claim("peer.listen", c.Peer.Listen)
+	claim("gossip.listen", c.Gossip.Listen)
+	claim("admin.listen", c.Admin.Listen)
+}
+
+func overlap(a, b netip.Addr) bool {
+	a, b = a.Unmap(), b.Unmap()
+	switch {
+	case a == b:
+		return true
+	case a.IsUnspecified():
+		return a.Is6() || b.Is4() // [::] takes IPv4 as well
+	case b.IsUnspecified():
+		return b.Is6() || a.Is4()
+	}
+	return false
+}
+
+func (l *loader) upstreams() {
+	c := &l.config
+	if c.DefaultUpstream == dockerHub {
+		l.addUpstream(origin{kind: fromDefault}, dockerHub)
+	}
+	if _, ok := c.Upstreams[c.DefaultUpstream]; !ok {
+		l.wrong("default_upstream", "%s is not among the upstreams", c.DefaultUpstream)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		u := c.Upstreams[name]
+		prefix := "upstreams." + name + "."
+		if u.Username != "" && u.PasswordFile == "" {
+			l.wrong(prefix+"username", "a password_file is missing")
+		}
+		if u.PasswordFile != "" && u.Username == "" {
+			l.wrong(prefix+"password_file", "a username is missing")
+		}
+	}
+}

@@ -1,0 +1,148 @@
+// Package config turns a file, the environment and flags into one checked
+// configuration.
+//
+// All three speak of the same keys, listed by [Keys]: a key of the file is a
+// variable in the environment and, where it is a common one, a flag. Flags go
+// before the environment, that before the file, and that before the defaults.
+// Everything is checked before anything is used, and all that is wrong is reported
+// at once, each problem with the place that it comes from ([Error]).
+//
+// What the values do is for the packages that they are handed to; nothing below
+// this one reads the environment. A Config is a plain value.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"time"
+)
+
+// Config is a whole, checked configuration. The fields are the keys of the file;
+// Keys says what each means, its unit and its default.
+type Config struct {
+	Farm    string
+	DataDir string
+	Zone    string
+
+	Registry Registry
+	Peer     Peer
+	Gossip   Gossip
+	Admin    Admin
+	// Join is the list of seeds, "host:port".
+	Join []string
+	// Trust is "none" or, when it was not said, "": then no address that peers use
+	// is beyond loopback.
+	Trust  string
+	Cache  Cache
+	Limits Limits
+	// RingPartitions is the same on all nodes for a farm's life.
+	RingPartitions   int
+	DefaultUpstream  string
+	Egress           string // yes, no or auto
+	UpstreamFallback string // direct or never
+	Prefetch         bool
+	// Upstreams has DefaultUpstream among others, by name.
+	Upstreams map[string]Upstream
+	Log       Log
+}
+
+// Registry is the door for container engines.
+type Registry struct {
+	// Listen has at least one "ip:port".
+	Listen []string
+	// ListenDefaulted says that nobody has set Listen: then it is 127.0.0.1:5000 and
+	// [::1]:5000, and that the second one cannot be had, as on a host without IPv6,
+	// is no error.
+	ListenDefaulted  bool
+	FirstByteTimeout time.Duration
+	StallTimeout     time.Duration
+	ShutdownGrace    time.Duration
+}
+
+// Peer is the door for other nodes.
+type Peer struct {
+	Listen    string // "ip:port"
+	Advertise string // "ip:port", never an unspecified address
+}
+
+// Gossip is where members are exchanged.
+type Gossip struct {
+	Listen    string // "ip:port"
+	Advertise string // "ip:port", never an unspecified address
+	HoldDown  time.Duration
+}
+
+// Admin is the door for people and programs that watch the node.
+type Admin struct {
+	Listen string // "ip:port", "" for none
+	Socket string // path of a unix socket, "" for none
+}
+
+// Cache is what the node may keep on disk.
+type Cache struct {
+	MaxSize, MinFree Size
+	ScrubInterval    time.Duration
+}
+
+// Limits are in bytes a second, 0 for no limit, and bytes for Memory.
+type Limits struct {
+	Upload, Download, Upstream int64
+	Memory                     int64
+}
+
+// Upstream is one registry outside the farm.
+type Upstream struct {
+	URL           string
+	TagTTL        time.Duration
+	Proxy         string
+	NoProxy       []string
+	CAFile        string
+	Username      string
+	PasswordFile  string
+	MaxConcurrent int
+	Rate          int64 // bytes a second, 0 for no limit
+	Connections   int
+}
+
+// Log is what the node writes about itself.
+type Log struct {
+	Level  slog.Level
+	Format string // auto, text or json
+}
+
+// Size is a number of bytes or a part of the disk. One of the two is 0.
+type Size struct {
+	Bytes   int64
+	Percent float64
+}
+
+// Of returns the number of bytes on a disk of that many.
+func (s Size) Of(disk int64) int64 {
+	if s.Percent == 0 {
+		return s.Bytes
+	}
+	return int64(math.Floor(float64(disk) / 100 * s.Percent))
+}
+
+// String returns the size as it can be written in a configuration.
+func (s Size) String() string {
+	if s.Percent != 0 {
+		return strconv.FormatFloat(s.Percent, 'g', -1, 64) + "%"
+	}
+	return formatBytes(s.Bytes)
+}
+
+// formatBytes returns the shortest exact spelling.
+func formatBytes(n int64) string {
+	for _, u := range []struct {
+		name string
+		size int64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n >= u.size && n%u.size == 0 {
+			return fmt.Sprintf("%d%s", n/u.size, u.name)
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}

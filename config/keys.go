@@ -1,0 +1,224 @@
+package config
+
+import (
+	"strings"
+	"time"
+)
+
+// Key is one key of the configuration.
+type Key struct {
+	// Path is its place in the file, such as "registry.listen"; <name> stands for
+	// the name of an upstream.
+	Path string
+	// Env is its variable, with <NAME> for the upstream in upper case and with _ for
+	// all but letters and digits.
+	Env string
+	// Flag is its flag without the dashes, "" when it has none.
+	Flag string
+	// Default is what holds when nobody says anything.
+	Default string
+	// Unit is what a value looks like.
+	Unit string
+	// Help is what it means, as a sentence.
+	Help string
+}
+
+const (
+	gossipPort    = "7946"
+	perUpstream   = "upstreams.<name>."
+	dockerHub     = "docker.io"
+	dockerHubURL  = "https://registry-1.docker.io"
+	memoryLeast   = 16 << 20
+	sizeUnit      = "bytes (KiB, MiB, GiB, TiB, kB, MB, GB, TB)"
+	rateUnit      = "bytes a second, 0: no limit"
+	addressUnit   = "ip:port"
+	durationUnit  = "duration"
+	textUnit      = "text"
+	defaultFarm   = "pullonce"
+	rootDataDir   = "/var/lib/p2pd"
+	userDataDir   = "./.p2pd"
+	runSocketDir  = "/run/p2pd"
+	socketName    = "p2pd.sock"
+	defaultConfig = "/etc/p2pd/p2pd.yaml"
+)
+
+// key is a Key with what to do with its value. Exactly one of the setters is set.
+type key struct {
+	Key
+	list     bool // takes several values
+	set      func(*Config, []string) error
+	upstream func(*Upstream, []string) error
+}
+
+// Keys lists all keys in the order of the file.
+func Keys() []Key {
+	table := keyTable()
+	out := make([]Key, len(table))
+	for i, k := range table {
+		out[i] = k.Key
+	}
+	return out
+}
+
+func keyTable() []key {
+	table := append(nodeKeys(), cacheKeys()...)
+	table = append(table, fetchKeys()...)
+	table = append(table, upstreamKeys()...)
+	for i := range table {
+		table[i].Env = envName(table[i].Path)
+	}
+	return table
+}
+
+func nodeKeys() []key {
+	return []key{
+		one("data_dir", "data-dir", rootDataDir+" for root, else "+userDataDir, "path", anyText,
+			"Where the node keeps its blobs, its index and its id. One node only.",
+			func(c *Config) *string { return &c.DataDir }),
+		one("farm", "", defaultFarm, textUnit, label(true),
+			"Name of the farm. Nodes of another name are refused.",
+			func(c *Config) *string { return &c.Farm }),
+		one("zone", "zone", "", textUnit, label(false),
+			"Where the host stands, such as a rack or a room. Nodes of one zone prefer each other.",
+			func(c *Config) *string { return &c.Zone }),
+		many("registry.listen", "registry-listen", "127.0.0.1:5000, [::1]:5000", addressUnit, listenAddress,
+			"Where container engines pull from. Without IPv6 the default is the first one alone.",
+			func(c *Config) *[]string { return &c.Registry.Listen }),
+		one("registry.first_byte_timeout", "", "10s", durationUnit, durationFrom(100*time.Millisecond),
+			"How long an engine waits for the first byte of an answer at most, before it gets an error and can go elsewhere.",
+			func(c *Config) *time.Duration { return &c.Registry.FirstByteTimeout }),
+		one("registry.stall_timeout", "", "20s", durationUnit, durationFrom(100*time.Millisecond),
+			"How long an answer may pause before its connection is cut.",
+			func(c *Config) *time.Duration { return &c.Registry.StallTimeout }),
+		one("registry.shutdown_grace", "", "20s", durationUnit, durationFrom(0),
+			"How long running answers may go on when the node stops.",
+			func(c *Config) *time.Duration { return &c.Registry.ShutdownGrace }),
+		one("peer.listen", "peer-listen", "0.0.0.0:7947, without trust.mode 127.0.0.1:7947", addressUnit, listenAddress,
+			"Where other nodes reach this one.",
+			func(c *Config) *string { return &c.Peer.Listen }),
+		one("peer.advertise", "peer-advertise", "peer.listen, or the host's own address", addressUnit, advertiseAddress,
+			"The address for peers that this node tells others.",
+			func(c *Config) *string { return &c.Peer.Advertise }),
+		one("gossip.listen", "gossip-listen", "0.0.0.0:7946, without trust.mode 127.0.0.1:7946", addressUnit, listenAddress,
+			"Where members are exchanged, UDP and TCP.",
+			func(c *Config) *string { return &c.Gossip.Listen }),
+		one("gossip.advertise", "gossip-advertise", "gossip.listen, or the host's own address", addressUnit, advertiseAddress,
+			"The address for gossip that this node tells others.",
+			func(c *Config) *string { return &c.Gossip.Advertise }),
+		one("gossip.hold_down", "", "10m", durationUnit, durationFrom(time.Second),
+			"How long a member that has gone keeps its place in the ring. A restart within it moves nothing.",
+			func(c *Config) *time.Duration { return &c.Gossip.HoldDown }),
+		one("admin.listen", "admin-listen", "127.0.0.1:5080", addressUnit+`, "": none`, optionalListenAddress,
+			"Where /livez, /readyz, /metrics and the API for p2pctl are.",
+			func(c *Config) *string { return &c.Admin.Listen }),
+		one("admin.socket", "admin-socket",
+			"<data_dir>/p2pd.sock; /run/p2pd/p2pd.sock for data_dir /var/lib/p2pd where /run/p2pd exists", `path, "": none`, anyText,
+			"Unix socket with the API for p2pctl.",
+			func(c *Config) *string { return &c.Admin.Socket }),
+		many("join", "join", "none: a farm of one that others can join", "host:port", seedAddress,
+			"Seeds: nodes to ask for the farm. They are asked for as long as none answers. This node may be among them.",
+			func(c *Config) *[]string { return &c.Join }),
+		one("trust.mode", "trust", "not set: peers on loopback only", "none", oneOf("none"),
+			"How nodes trust each other. none: not at all, whoever reaches the addresses for peers and gossip is one. It must be said.",
+			func(c *Config) *string { return &c.Trust }),
+		one("ring.partitions", "", "16384", "number", intFrom(1, 1<<20),
+			"Slots of the ring. The same on all nodes for a farm's life: another number moves every blob.",
+			func(c *Config) *int { return &c.RingPartitions }),
+	}
+}
+
+func cacheKeys() []key {
+	return []key{
+		one("cache.max_size", "cache-max-size", "20%", "part of the disk or "+sizeUnit, parseSize,
+			"How much the cache may take.",
+			func(c *Config) *Size { return &c.Cache.MaxSize }),
+		one("cache.min_free", "", "20%", "part of the disk or "+sizeUnit, parseSize,
+			"How much of the disk the cache leaves free, however little it then has itself.",
+			func(c *Config) *Size { return &c.Cache.MinFree }),
+		one("cache.scrub_interval", "", "168h", durationUnit, durationFrom(time.Minute),
+			"How often every blob on disk is read and checked.",
+			func(c *Config) *time.Duration { return &c.Cache.ScrubInterval }),
+		one("limits.upload", "", "0", rateUnit, parseBytes,
+			"How fast the node sends to peers.",
+			func(c *Config) *int64 { return &c.Limits.Upload }),
+		one("limits.download", "", "0", rateUnit, parseBytes,
+			"How fast the node fetches from peers.",
+			func(c *Config) *int64 { return &c.Limits.Download }),
+		one("limits.upstream", "", "0", rateUnit, parseBytes,
+			"How fast the node fetches from all upstreams together.",
+			func(c *Config) *int64 { return &c.Limits.Upstream }),
+		one("limits.memory", "", "64MiB", sizeUnit, bytesAtLeast(memoryLeast),
+			"How many bytes of blobs may be under way in memory. At least 16MiB.",
+			func(c *Config) *int64 { return &c.Limits.Memory }),
+	}
+}
+
+func fetchKeys() []key {
+	return []key{
+		one("default_upstream", "", dockerHub, "name of an upstream", upstreamName,
+			"The upstream of names that name none. One other than docker.io must be among the upstreams.",
+			func(c *Config) *string { return &c.DefaultUpstream }),
+		one("egress", "", "auto", "yes, no or auto", parseEgress,
+			"Whether this node can reach the upstreams. auto: it finds out.",
+			func(c *Config) *string { return &c.Egress }),
+		one("upstream_fallback", "", "direct", "direct or never", oneOf("direct", "never"),
+			"What a node does that reaches no other: fetch for itself, or nothing, where hosts must not leave the network.",
+			func(c *Config) *string { return &c.UpstreamFallback }),
+		one("prefetch", "", "true", "true or false", parseBool,
+			"Fetch all layers of an image once an engine has asked for its first.",
+			func(c *Config) *bool { return &c.Prefetch }),
+		one("log.level", "log-level", "info", "debug, info, warn or error", parseLevel,
+			"The least that is logged.",
+			func(c *Config) *logLevel { return &c.Log.Level }),
+		one("log.format", "", "auto", "auto, text or json", oneOf("auto", "text", "json"),
+			"auto: text on a terminal, else json.",
+			func(c *Config) *string { return &c.Log.Format }),
+	}
+}
+
+func upstreamKeys() []key {
+	return []key{
+		upOne("url", "https://<name>; "+dockerHubURL+" for docker.io", "URL", upstreamURL,
+			"Where the upstream is.",
+			func(u *Upstream) *string { return &u.URL }),
+		upOne("tag_ttl", "1m", durationUnit, durationFrom(0),
+			"For how long the farm takes a tag to mean what it meant. 0: ask every time.",
+			func(u *Upstream) *time.Duration { return &u.TagTTL }),
+		upOne("proxy", "none", "URL", proxyURL,
+			"Proxy on the way to the upstream: http, https or socks5.",
+			func(u *Upstream) *string { return &u.Proxy }),
+		upMany("no_proxy", "none", "hosts", anyText,
+			"Hosts, domains and networks that are reached without the proxy.",
+			func(u *Upstream) *[]string { return &u.NoProxy }),
+		upOne("ca_file", "none: the host's", "path", anyText,
+			"Certificates to trust for this upstream, PEM, besides the host's.",
+			func(u *Upstream) *string { return &u.CAFile }),
+		upOne("username", "none: anonymous", textUnit, anyText,
+			"User that the farm pulls as.",
+			func(u *Upstream) *string { return &u.Username }),
+		upOne("password_file", "none", "path", anyText,
+			"File that holds the password or access token of that user.",
+			func(u *Upstream) *string { return &u.PasswordFile }),
+		upOne("max_concurrent", "16", "number", intFrom(1, 10000),
+			"How many requests this node has under way to the upstream at once.",
+			func(u *Upstream) *int { return &u.MaxConcurrent }),
+		upOne("rate", "0", rateUnit, parseBytes,
+			"How fast this node fetches from the upstream.",
+			func(u *Upstream) *int64 { return &u.Rate }),
+		upOne("connections", "4", "number", intFrom(1, 64),
+			"How many connections may read parts of one blob at once, where one does not fill the link.",
+			func(u *Upstream) *int { return &u.Connections }),
+	}
+}
+
+// envName is the rule that makes a variable of a path.
+func envName(path string) string {
+	upper := strings.ToUpper(path)
+	return "P2PD_" + strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '<', r == '>':
+			return r
+		}
+		return '_'
+	}, upper)
+}

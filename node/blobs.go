@@ -1,0 +1,258 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/registryapi"
+	"github.com/pullonce/pullonce/transfer"
+)
+
+// Blob serves the registry door: from disk, or as it arrives.
+func (n *Node) Blob(ctx context.Context, repo oci.Repository, d oci.Digest, ranged bool) (registryapi.Blob, error) {
+	if _, err := n.upstreams.of(repo); err != nil {
+		return nil, err
+	}
+	if !ranged {
+		n.prefetch.fire(repo, d)
+	}
+	if stored, err := n.storedBlob(ctx, repo, d); err == nil || !errors.Is(err, oci.ErrNotFound) {
+		return stored, err
+	}
+	return n.arrivingBlob(ctx, repo, d, !ranged)
+}
+
+// storedBlob opens a blob that is whole here, once repo is known to have it; oci.ErrNotFound when it is not here.
+func (n *Node) storedBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (registryapi.Blob, error) {
+	blob, err := n.store.Open(d)
+	if err != nil {
+		if !errors.Is(err, oci.ErrNotFound) {
+			n.log.Warn("blob not readable, fetching it anew", slog.String("digest", d.String()), slog.Any("error", err))
+		}
+		return nil, oci.ErrNotFound
+	}
+	if err := n.confirm(ctx, repo, d); err != nil {
+		_ = blob.Close()
+		return nil, err
+	}
+	reader, err := blob.NewReader()
+	if err != nil {
+		_ = blob.Close()
+		return nil, err
+	}
+	return &diskBlob{n: n, blob: blob, reader: reader, repo: repo}, nil
+}
+
+// arrivingBlob joins the fetch of a blob.
+func (n *Node) arrivingBlob(ctx context.Context, repo oci.Repository, d oci.Digest, whole bool) (registryapi.Blob, error) {
+	h, err := n.engine.Get(transfer.Want{Repository: repo, Digest: d, Size: n.prefetch.sizeOf(repo, d)})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.vouched(ctx, h, repo, d); err != nil {
+		_ = h.Close()
+		return nil, err
+	}
+	size, err := h.Size(ctx)
+	if err != nil {
+		_ = h.Close()
+		return nil, err
+	}
+	if whole {
+		n.prefetch.given(d)
+	}
+	return &arriving{n: n, handle: h, repo: repo, digest: d, size: size}, nil
+}
+
+// vouched waits until repo itself has confirmed the blob that is being fetched.
+func (n *Node) vouched(ctx context.Context, h *transfer.Handle, repo oci.Repository, d oci.Digest) error {
+	if n.links.has(repo, d) {
+		return nil
+	}
+	if h.Repository() == repo {
+		ok, err := h.Vouched(ctx)
+		if err != nil {
+			return err
+		}
+		if ok {
+			n.links.note(repo, d, -1)
+			return nil
+		}
+	}
+	return n.confirm(ctx, repo, d)
+}
+
+// confirm makes sure that repo has the blob: a manifest of it may name any digest, and knowing a digest is no right.
+func (n *Node) confirm(ctx context.Context, repo oci.Repository, d oci.Digest) error {
+	if n.links.has(repo, d) {
+		return nil
+	}
+	_, err := n.statBlob(ctx, repo, d)
+	return err
+}
+
+// statBlob asks repo for a blob's size, through the blob's owner, once for the whole farm.
+func (n *Node) statBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
+	v, err := n.flights.do(ctx, "confirm "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
+		q := transfer.Question{Kind: transfer.Confirm, Repository: repo, Reference: d.String()}
+		a, self, err := n.engine.Ask(ctx, d.String(), q)
+		if self || n.mayFallBack(err) {
+			return n.confirmHere(ctx, repo, d)
+		}
+		if err != nil {
+			return int64(0), err
+		}
+		n.links.note(repo, d, a.Size)
+		return a.Size, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return v.(int64), nil
+}
+
+// confirmHere asks the upstream whether repo has a blob, by a HEAD, unless that is known.
+func (n *Node) confirmHere(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
+	if n.links.has(repo, d) {
+		size, ok := n.links.size(repo, d)
+		if !ok {
+			size = -1
+		}
+		return size, nil
+	}
+	v, err := n.flights.do(ctx, "upstream stat "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
+		return n.upstreams.StatBlob(ctx, repo, d)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return v.(int64), nil
+}
+
+// StatBlob serves the registry door. It never makes the farm fetch the blob.
+func (n *Node) StatBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
+	if _, err := n.upstreams.of(repo); err != nil {
+		return 0, err
+	}
+	if size, ok := n.links.size(repo, d); ok {
+		return size, nil
+	}
+	size, err := n.statBlob(ctx, repo, d)
+	if err == nil && size < 0 {
+		size, err = n.upstreams.StatBlob(ctx, repo, d)
+	}
+	return size, err
+}
+
+// A diskBlob is served from the store.
+type diskBlob struct {
+	n      *Node
+	blob   *blobstore.Blob
+	reader *blobstore.Reader
+	repo   oci.Repository
+	rest   *transfer.Handle // takes over when a piece on disk turns out to be wrong
+}
+
+func (b *diskBlob) Size() int64 { return b.blob.Size() }
+
+func (b *diskBlob) Ready(context.Context, int64) error { return nil }
+
+// WriteRange sends from disk. When a piece has rotted it is fetched anew while the client waits, and the answer goes
+// on from where it was.
+func (b *diskBlob) WriteRange(ctx context.Context, w io.Writer, off, size int64) error {
+	sent := &position{Writer: w}
+	err := b.reader.WriteRange(ctx, sent.target(), off, size)
+	if _, rotten := errors.AsType[*oci.MismatchError](err); rotten && b.rest == nil {
+		return b.heal(ctx, w, off+sent.n, size-sent.n)
+	}
+	b.n.served(fromDisk, sent.n)
+	return err
+}
+
+// heal sends the rest from a fetch, which needs only what has rotted.
+func (b *diskBlob) heal(ctx context.Context, w io.Writer, off, size int64) error {
+	h, err := b.n.engine.Get(transfer.Want{Repository: b.repo, Digest: b.blob.Digest(), Size: b.blob.Size()})
+	if err != nil {
+		return err
+	}
+	b.rest = h
+	b.n.served(fromPeer, size)
+	return h.WriteRange(ctx, w, off, size)
+}
+
+func (b *diskBlob) Close() error {
+	if b.rest != nil {
+		_ = b.rest.Close()
+	}
+	return errors.Join(b.reader.Close(), b.blob.Close())
+}
+
+// arriving is served while it is fetched.
+type arriving struct {
+	n      *Node
+	handle *transfer.Handle
+	repo   oci.Repository
+	digest oci.Digest
+	size   int64
+	once   sync.Once
+}
+
+func (a *arriving) Size() int64 { return a.size }
+
+func (a *arriving) Ready(ctx context.Context, off int64) error { return a.handle.Ready(ctx, off) }
+
+func (a *arriving) WriteRange(ctx context.Context, w io.Writer, off, size int64) error {
+	source := fromPeer
+	switch {
+	case a.handle.Complete():
+		source = fromDisk
+	case a.handle.Reads():
+		source = fromUpstream
+	}
+	sent := &position{Writer: w}
+	err := a.handle.WriteRange(ctx, sent.target(), off, size)
+	a.n.served(source, sent.n)
+	return err
+}
+
+func (a *arriving) Close() error {
+	a.once.Do(func() { a.n.links.note(a.repo, a.digest, a.size) })
+	return a.handle.Close()
+}
+
+// A position counts what a response has taken without standing between a file and the socket.
+type position struct {
+	io.Writer
+	n int64
+}
+
+// target is the writer to give away: one that reads from a file if the response does.
+func (p *position) target() io.Writer {
+	if r, ok := p.Writer.(io.ReaderFrom); ok {
+		return &readingPosition{position: p, from: r}
+	}
+	return p
+}
+
+func (p *position) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	p.n += int64(n)
+	return n, err
+}
+
+// A readingPosition hands files on to the response, whose kernel sends them.
+type readingPosition struct {
+	*position
+	from io.ReaderFrom
+}
+
+func (p *readingPosition) ReadFrom(r io.Reader) (int64, error) {
+	n, err := p.from.ReadFrom(r)
+	p.n += n
+	return n, err
+}

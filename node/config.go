@@ -1,0 +1,101 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/gossip"
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/registryapi"
+	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/upstream"
+)
+
+// Config is everything that one node works by.
+type Config struct {
+	DataDir string
+	Farm    string // the farm's name
+	Zone    string
+	Version string
+
+	Registry registryapi.Config // what its clients see; Listen says where
+	// OptionalListen are addresses of the registry door that may fail to open, such as [::1] on a host without IPv6.
+	OptionalListen []string
+	PeerListen     string // address of the peer door
+	PeerAdvertise  string // "ip:port" that peers reach it at
+	Gossip         gossip.Config
+	AdminListen    string // loopback HTTP of the admin API; "" is none
+	AdminSocket    string // unix socket of the admin API; "" is none
+	TrustMode      string // shown in status
+
+	Partitions int // of the ring; the same on every node of a farm for ever
+	Store      blobstore.Config
+	Transfer   transfer.Config
+	Upstreams  map[string]Upstream // by name
+	Egress     Egress
+	Prefetch   bool // fetch a manifest's other layers when the first is asked for
+
+	// StopGrace is how long responses that are on their way may take to end when the node stops.
+	StopGrace time.Duration
+}
+
+// An Upstream is one registry outside the farm, and how its tags are remembered.
+type Upstream struct {
+	Client upstream.Config
+	TagTTL time.Duration // how long a tag's digest is taken for true without asking
+}
+
+// An Egress says whether a node can reach the upstreams.
+type Egress string
+
+// The values of Egress.
+const (
+	EgressYes  Egress = "yes"
+	EgressNo   Egress = "no"
+	EgressAuto Egress = "auto" // find out
+)
+
+// Default is a lone node that mirrors Docker Hub, with its data in dir.
+func Default(dir string) Config {
+	hub := upstream.Default()
+	registry := registryapi.Default()
+	registry.Listen = []string{"127.0.0.1:5000", "[::1]:5000"}
+	g := gossip.Default()
+	g.Listen = "127.0.0.1:7946"
+	return Config{
+		DataDir: dir, Farm: "pullonce", Version: "dev",
+		Registry: registry, OptionalListen: []string{"[::1]:5000"},
+		PeerListen: "127.0.0.1:7947", PeerAdvertise: "127.0.0.1:7947", Gossip: g,
+		AdminListen: "127.0.0.1:5080", TrustMode: "none",
+		Partitions: 16384, Store: blobstore.Default(dir), Transfer: transfer.Default(),
+		Upstreams: map[string]Upstream{oci.DockerHub: {Client: hub, TagTTL: time.Minute}},
+		Egress:    EgressAuto, Prefetch: true, StopGrace: 20 * time.Second,
+	}
+}
+
+// Validate reports everything that is wrong with c at once. What the rooms check of their own parts is checked when
+// they are put together.
+func (c Config) Validate() error {
+	var errs []error
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("node: no data directory"))
+	}
+	if len(c.Registry.Listen) == 0 {
+		errs = append(errs, errors.New("node: no address for the registry door"))
+	}
+	if c.Partitions < 1 {
+		errs = append(errs, fmt.Errorf("node: %d partitions", c.Partitions))
+	}
+	for name, a := range map[string]string{"peer": c.PeerListen, "peer advertise": c.PeerAdvertise} {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			errs = append(errs, fmt.Errorf("node: %s address %q: %w", name, a, err))
+		}
+	}
+	if _, ok := c.Upstreams[c.Registry.Names.Default]; !ok {
+		errs = append(errs, fmt.Errorf("node: default upstream %q is not among the upstreams", c.Registry.Names.Default))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,86 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/pullonce/pullonce/gossip"
+	"github.com/pullonce/pullonce/ring"
+	"github.com/pullonce/pullonce/transfer"
+)
+
+// directory joins what gossip knows of the members and what the ring makes of them, for the rooms that move blobs.
+type directory struct {
+	gossip  *gossip.Gossip
+	builder *ring.Builder
+	view    atomic.Pointer[ring.View]
+	log     *slog.Logger
+}
+
+func newDirectory(g *gossip.Gossip, partitions int, log *slog.Logger) *directory {
+	d := &directory{gossip: g, builder: ring.NewBuilder(partitions), log: log}
+	d.update()
+	return d
+}
+
+// run keeps the view in step with gossip until ctx is done.
+func (d *directory) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.gossip.Changed():
+			d.update()
+		}
+	}
+}
+
+// update makes the view of the ring's members as they are now.
+func (d *directory) update() {
+	members := d.gossip.RingMembers()
+	placed := make([]ring.Member, 0, len(members))
+	for _, m := range members {
+		placed = append(placed, ring.Member{ID: m.ID, Zone: m.Zone, Egress: m.Egress})
+	}
+	old := d.view.Load()
+	view := d.builder.Update(placed)
+	d.view.Store(view)
+	d.gossip.SetRingHash(view.Hash())
+	if old == nil || old.Hash() != view.Hash() {
+		d.log.Info("ring changed", slog.Int("members", len(members)), slog.Uint64("epoch", view.Epoch()))
+	}
+}
+
+func (d *directory) View() *ring.View { return d.view.Load() }
+
+func (d *directory) Lookup(id string) (transfer.Node, bool) {
+	m, ok := d.gossip.Member(id)
+	if !ok || m.PeerAddr == "" {
+		return transfer.Node{}, false
+	}
+	return nodeOf(m), true
+}
+
+func (d *directory) Others() []transfer.Node {
+	me := d.gossip.Self().ID
+	var out []transfer.Node
+	for _, m := range d.gossip.Members() {
+		if m.ID != me && m.Alive() && m.PeerAddr != "" {
+			out = append(out, nodeOf(m))
+		}
+	}
+	return out
+}
+
+func (d *directory) Snapshot() []byte { return d.gossip.Snapshot() }
+
+func (d *directory) Merge(snapshot []byte) {
+	if err := d.gossip.Merge(snapshot); err != nil {
+		d.log.Debug("membership of a peer not merged", slog.Any("error", err))
+	}
+}
+
+func nodeOf(m gossip.Member) transfer.Node {
+	return transfer.Node{ID: m.ID, Boot: m.BootID, Address: m.PeerAddr, Zone: m.Zone}
+}

@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/registryapi"
+	"github.com/pullonce/pullonce/transfer"
+)
+
+// recordList is the kind under which the store keeps pages of tags and referrers.
+const recordList = "list"
+
+// A keptList is a page as the store keeps it.
+type keptList struct {
+	Body     []byte    `json:"body"`
+	Link     string    `json:"link,omitempty"`
+	Filtered bool      `json:"filtered,omitempty"`
+	Until    time.Time `json:"until"`
+}
+
+// Tags serves the registry door.
+func (n *Node) Tags(ctx context.Context, repo oci.Repository, size int, last string) (registryapi.Page, error) {
+	return n.list(ctx, transfer.Question{Kind: transfer.Tags, Repository: repo, N: size, Last: last})
+}
+
+// Referrers serves the registry door.
+func (n *Node) Referrers(ctx context.Context, repo oci.Repository, d oci.Digest, artifactType string) (registryapi.Page, error) {
+	return n.list(ctx, transfer.Question{Kind: transfer.Referrers, Repository: repo, Reference: d.String(), Last: artifactType})
+}
+
+// list gets a page: the owner of the repository's name asks the upstream once per tag_ttl for the whole farm.
+func (n *Node) list(ctx context.Context, q transfer.Question) (registryapi.Page, error) {
+	a, self, err := n.engine.Ask(ctx, listKey(q), q)
+	if self || n.mayFallBack(err) {
+		a, err = n.Document(ctx, q)
+	}
+	if err != nil {
+		return registryapi.Page{}, err
+	}
+	return registryapi.Page{Raw: a.Body, Link: a.Link, Filtered: a.Filtered, Stale: a.Stale}, nil
+}
+
+func listKey(q transfer.Question) string {
+	return fmt.Sprintf("%d %s %s %d %q", q.Kind, q.Repository, q.Reference, q.N, q.Last)
+}
+
+func (n *Node) tagsHere(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
+	return n.listHere(ctx, q, func(ctx context.Context) (keptList, error) {
+		client, err := n.upstreams.of(q.Repository)
+		if err != nil {
+			return keptList{}, err
+		}
+		raw, link, err := client.Tags(ctx, q.Repository.Path, q.N, q.Last)
+		return keptList{Body: raw, Link: link}, err
+	})
+}
+
+func (n *Node) referrersHere(ctx context.Context, q transfer.Question, d oci.Digest) (transfer.Answer, error) {
+	return n.listHere(ctx, q, func(ctx context.Context) (keptList, error) {
+		client, err := n.upstreams.of(q.Repository)
+		if err != nil {
+			return keptList{}, err
+		}
+		raw, filtered, err := client.Referrers(ctx, q.Repository.Path, d, q.Last)
+		return keptList{Body: raw, Filtered: filtered}, err
+	})
+}
+
+// listHere gives a page that is kept and fresh, or asks for it. When the upstream cannot be asked the last page that is
+// known is given and marked as stale.
+func (n *Node) listHere(ctx context.Context, q transfer.Question, ask func(context.Context) (keptList, error)) (transfer.Answer, error) {
+	key := listKey(q)
+	kept, known := n.keptList(key)
+	if known && time.Now().Before(kept.Until) {
+		return kept.answer(false), nil
+	}
+	v, err := n.flights.do(ctx, key, func(ctx context.Context) (any, error) {
+		page, err := ask(ctx)
+		if err != nil {
+			return nil, err
+		}
+		page.Until = time.Now().Add(n.cfg.Upstreams[q.Repository.Upstream].TagTTL)
+		if raw, err := json.Marshal(page); err == nil {
+			_ = n.store.PutRecord(recordList, key, raw, time.Time{}) // too large to keep is no failure
+		}
+		return page, nil
+	})
+	_, limited := errors.AsType[*oci.TooManyRequestsError](err)
+	switch {
+	case err == nil:
+		return v.(keptList).answer(false), nil
+	case known && (limited || errors.Is(err, oci.ErrUnavailable)):
+		n.metrics.stale.Inc()
+		return kept.answer(true), nil
+	}
+	return transfer.Answer{}, err
+}
+
+func (n *Node) keptList(key string) (keptList, bool) {
+	raw, _, err := n.store.Record(recordList, key)
+	if err != nil {
+		return keptList{}, false
+	}
+	var kept keptList
+	return kept, json.Unmarshal(raw, &kept) == nil
+}
+
+func (k keptList) answer(stale bool) transfer.Answer {
+	return transfer.Answer{Body: k.Body, Link: k.Link, Filtered: k.Filtered, Stale: stale, Size: int64(len(k.Body))}
+}

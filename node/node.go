@@ -1,0 +1,290 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/gossip"
+	"github.com/pullonce/pullonce/registryapi"
+	"github.com/pullonce/pullonce/transfer"
+)
+
+// A Node is one member of a farm, with all its rooms.
+type Node struct {
+	cfg  Config
+	id   string
+	boot string
+	log  *slog.Logger
+
+	store     *blobstore.Store
+	gossip    *gossip.Gossip
+	directory *directory
+	upstreams *upstreams
+	links     *links
+	engine    *transfer.Engine
+	prefetch  *prefetch
+	tags      *otter.Cache[tagKey, resolved]
+	flights   flights
+	metrics   *metrics
+	started   time.Time
+
+	peer      net.Listener
+	peers     *grpc.Server
+	doors     []net.Listener
+	registry  *http.Server
+	adminHTTP net.Listener
+	adminSock net.Listener
+	admin     []*http.Server
+
+	life       context.Context // of Run, for what outlives a request
+	background sync.WaitGroup
+	ready      chan struct{}
+}
+
+// questionLimit bounds one question to an upstream, however many wait for it.
+const questionLimit = 30 * time.Second
+
+// Open takes the node's data directory and its addresses. Close gives them back, unless Run has.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, boot: randomID(8), log: log, metrics: newMetrics(), tags: newTags(), started: time.Now(),
+		flights: flights{limit: questionLimit}, ready: make(chan struct{}),
+	}
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// open puts the rooms together from the ground up.
+func (n *Node) open(ctx context.Context) error {
+	if err := os.MkdirAll(n.cfg.DataDir, 0o750); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	var err error
+	store := n.cfg.Store
+	if store.Issuer, err = identity(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if n.store, err = blobstore.Open(store, n.log); err != nil {
+		return err
+	}
+	// Read again now that the store's lock keeps every other node out of the directory.
+	if n.id, err = identity(n.cfg.DataDir); err != nil {
+		return err
+	}
+	n.log = n.log.With(slog.String("node", n.id))
+	n.links = newLinks(n.store, n.log)
+	if n.upstreams, err = newUpstreams(n.cfg.Upstreams, n.links, n.log); err != nil {
+		return err
+	}
+	if err := n.openFarm(ctx); err != nil {
+		return err
+	}
+	return n.openDoors()
+}
+
+// openFarm sets up what talks to the other nodes.
+func (n *Node) openFarm(ctx context.Context) error {
+	listen := net.ListenConfig{Control: transfer.SocketOptions}
+	var err error
+	if n.peer, err = listen.Listen(ctx, "tcp", n.cfg.PeerListen); err != nil {
+		return addressError("peer.listen", n.cfg.PeerListen, err)
+	}
+	advertise, err := advertised(n.cfg.PeerAdvertise, n.peer)
+	if err != nil {
+		return err
+	}
+	g := n.cfg.Gossip
+	g.ID, g.BootID, g.Farm, g.Zone, g.Version = n.id, n.boot, n.cfg.Farm, n.cfg.Zone, n.cfg.Version
+	g.PeerAddr, g.Egress = advertise, n.cfg.Egress != EgressNo
+	if n.gossip, err = gossip.New(g, n.log); err != nil {
+		return err
+	}
+	n.directory = newDirectory(n.gossip, n.cfg.Partitions, n.log)
+	t := n.cfg.Transfer
+	t.Self = transfer.Node{ID: n.id, Boot: n.boot, Address: advertise, Zone: n.cfg.Zone}
+	n.engine, err = transfer.New(t, transfer.Parts{
+		Store: n.store, Directory: n.directory, Upstream: n.upstreams, Documents: n, Status: n.statusJSON,
+	}, n.log)
+	if err != nil {
+		return err
+	}
+	n.metrics.registry.MustRegister(engineCollector{n.engine})
+	n.prefetch = newPrefetch(n)
+	n.peers = grpc.NewServer(transfer.ServerOptions()...)
+	n.engine.Attach(n.peers)
+	return nil
+}
+
+// openDoors takes the addresses that clients and operators come to.
+func (n *Node) openDoors() error {
+	handler, err := registryapi.New(n.cfg.Registry, n, n.log, n.metrics.registry)
+	if err != nil {
+		return err
+	}
+	n.registry = registryapi.NewServer(n.cfg.Registry, handler, n.log)
+	if err := n.openRegistry(); err != nil {
+		return err
+	}
+	return n.openAdmin()
+}
+
+// Close gives back what Open took and Run has not. It may be called twice.
+func (n *Node) Close() error {
+	var errs []error
+	for _, l := range append([]net.Listener{n.peer, n.adminHTTP, n.adminSock}, n.doors...) {
+		if l != nil {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if n.upstreams != nil {
+		n.upstreams.close()
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Ready is closed when the node serves.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// ID is the node's lasting id.
+func (n *Node) ID() string { return n.id }
+
+// RegistryAddresses are the addresses that the registry door listens on.
+func (n *Node) RegistryAddresses() []string {
+	var out []string
+	for _, l := range n.doors {
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// Run serves until ctx is done or a room fails, and returns when all has stopped. It stops in the reverse of need:
+// the doors first, so that nothing new comes in; then what serves them; the store last, since everything writes to it.
+func (n *Node) Run(ctx context.Context) error {
+	farm, stopFarm := context.WithCancel(context.WithoutCancel(ctx)) // outlives the doors
+	defer stopFarm()
+	disk, stopDisk := context.WithCancel(context.WithoutCancel(ctx)) // outlives the farm
+	defer stopDisk()
+	n.life = farm
+
+	g, ctx := errgroup.WithContext(ctx)
+	stores, movers := &errgroup.Group{}, &errgroup.Group{}
+	stores.Go(func() error { return quiet(n.store.Run(disk)) })
+	movers.Go(func() error { return quiet(n.engine.Run(farm)) })
+	movers.Go(func() error { return n.directory.run(farm) })
+	movers.Go(func() error { return n.activate(farm) })
+	g.Go(func() error { return n.gossip.Run(ctx) }) // a node that stops says so at once
+	g.Go(func() error { return ignoreStopped(n.peers.Serve(n.peer)) })
+	for _, l := range n.doors {
+		g.Go(func() error { return ignoreStopped(n.registry.Serve(l)) })
+	}
+	n.serveAdmin(g)
+	g.Go(func() error {
+		<-ctx.Done()
+		return n.stop(ctx)
+	})
+	close(n.ready)
+	n.log.Info("node serves", slog.Any("registry", n.RegistryAddresses()), slog.String("peer", n.peer.Addr().String()))
+
+	err := g.Wait()
+	stopFarm()
+	n.background.Wait()
+	err = errors.Join(err, movers.Wait())
+	stopDisk()
+	return errors.Join(err, stores.Wait(), n.Close())
+}
+
+// stop lets responses that are on their way end within the grace time, then closes what is left.
+func (n *Node) stop(ctx context.Context) error {
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.StopGrace)
+	defer cancel()
+	n.log.Info("node stops")
+	var doors sync.WaitGroup
+	for _, s := range append([]*http.Server{n.registry}, n.admin...) {
+		doors.Go(func() {
+			if err := s.Shutdown(grace); err != nil {
+				_ = s.Close()
+			}
+		})
+	}
+	doors.Wait()
+	// Peers have other sources; only pieces that are on their way are waited for.
+	stopped := make(chan struct{})
+	go func() {
+		n.peers.GracefulStop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(peerGrace):
+		n.peers.Stop()
+		<-stopped
+	}
+	return nil
+}
+
+// peerGrace is how long pieces that are on their way to peers may take when the node stops.
+const peerGrace = time.Second
+
+// activate gives the node its place in the ring once it has met the farm.
+func (n *Node) activate(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.gossip.Joined():
+	}
+	return n.gossip.UpdateSelf(func(m *gossip.Member) { m.State = gossip.Active })
+}
+
+func quiet(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func ignoreStopped(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// metricsHandler serves the node's metrics.
+func (n *Node) metricsHandler() http.Handler {
+	return promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{})
+}
+
+// GossipAddress is the address that other nodes may use as a seed. It waits until there is one.
+func (n *Node) GossipAddress() string {
+	<-n.gossip.Started()
+	return n.gossip.Self().GossipAddr
+}
+
+// Ring is the hash of the node's ring and the number of its members.
+func (n *Node) Ring() (hash uint64, members int) {
+	view := n.directory.View()
+	return view.Hash(), len(view.Members())
+}

@@ -1,0 +1,132 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pullonce/pullonce/adminapi"
+)
+
+// operators is what the admin API sees of a node.
+type operators struct{ n *Node }
+
+// Node is this node's own status.
+func (o operators) Node(context.Context) (adminapi.NodeStatus, error) {
+	n := o.n
+	self, view := n.gossip.Self(), n.directory.View()
+	owned := 0
+	for p := range view.Partitions() {
+		if view.PartitionOwner(p) == n.id {
+			owned++
+		}
+	}
+	usage, moved := n.store.Usage(), n.engine.Stats()
+	s := adminapi.NodeStatus{
+		ID: n.id, BootID: n.boot, Farm: n.cfg.Farm, Version: n.cfg.Version, Zone: n.cfg.Zone,
+		State: string(self.State), Started: n.started, UptimeSeconds: int64(time.Since(n.started).Seconds()),
+		Trust: n.cfg.TrustMode,
+		Addresses: adminapi.Addresses{
+			Registry: n.RegistryAddresses(), Peer: self.PeerAddr, Gossip: self.GossipAddr, Admin: n.cfg.AdminListen,
+		},
+		Ring: adminapi.Ring{
+			Hash: fmt.Sprintf("%016x", view.Hash()), Epoch: view.Epoch(), Partitions: view.Partitions(), OwnedPartitions: owned,
+		},
+		Store: adminapi.Store{
+			Blobs: usage.Blobs, Bytes: usage.Bytes, PartialBytes: usage.PartialBytes, MaxBytes: usage.MaxBytes,
+			FreeBytes: usage.FreeBytes, Alarm: usage.Alarm,
+		},
+		Served: adminapi.Served{
+			Disk: n.metrics.source(fromDisk), Peer: n.metrics.source(fromPeer), Upstream: n.metrics.source(fromUpstream),
+		},
+		Upstream: n.upstreamStatus(),
+		Peers: adminapi.Peers{
+			BytesSent: moved.SentBytes, BytesReceived: moved.ReceivedBytes, PiecesSent: moved.PiecesSent,
+			PiecesReceived: moved.PiecesReceived, Duplicates: moved.Duplicates, Mismatches: moved.Mismatches,
+		},
+		Swarms:            adminapi.Swarms{Now: moved.Swarms, Fetching: moved.Fetching},
+		RingDisagreements: n.gossip.Disagreements(),
+	}
+	if usage.Alarm != "" {
+		s.Alarms = append(s.Alarms, usage.Alarm)
+	}
+	return s, nil
+}
+
+func (m *metrics) source(s source) adminapi.Source {
+	return adminapi.Source{Bytes: m.bytes[s].Load(), Requests: m.requests[s].Load()}
+}
+
+func (n *Node) upstreamStatus() adminapi.Upstream {
+	u := adminapi.Upstream{Upstreams: make(map[string]adminapi.UpstreamLink)}
+	for name, c := range n.upstreams.clients {
+		s := c.Stats()
+		link := adminapi.UpstreamLink{
+			BytesReceived: s.Bytes, Requests: s.Requests.Total(), RateLimit: -1, RateRemaining: -1, OpenBreaker: s.Open,
+		}
+		if !s.RateLimit.At.IsZero() {
+			link.RateLimit, link.RateRemaining = s.RateLimit.Limit, s.RateLimit.Remaining
+		}
+		u.Upstreams[name] = link
+		u.BytesReceived += s.Bytes
+		u.Requests += link.Requests
+	}
+	return u
+}
+
+// Members are all members of the farm.
+func (o operators) Members(context.Context) ([]adminapi.Member, error) {
+	var out []adminapi.Member
+	for _, m := range o.n.gossip.Members() {
+		out = append(out, adminapi.Member{
+			ID: m.ID, BootID: m.BootID, Zone: m.Zone, State: string(m.State), Version: m.Version,
+			Addresses: adminapi.Addresses{Peer: m.PeerAddr, Gossip: m.GossipAddr},
+		})
+	}
+	return out, nil
+}
+
+// Ask gets a member's own status.
+func (o operators) Ask(ctx context.Context, id string) (adminapi.NodeStatus, error) {
+	n := o.n
+	if id == n.id {
+		return o.Node(ctx)
+	}
+	m, ok := n.gossip.Member(id)
+	if !ok || !m.Alive() {
+		return adminapi.NodeStatus{}, fmt.Errorf("member %s is %s", id, m.State)
+	}
+	raw, err := n.engine.StatusOf(ctx, nodeOf(m))
+	if err != nil {
+		return adminapi.NodeStatus{}, err
+	}
+	var s adminapi.NodeStatus
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return adminapi.NodeStatus{}, fmt.Errorf("status of %s: %w", id, err)
+	}
+	return s, nil
+}
+
+// statusJSON is this node's status for peers that show the whole farm.
+func (n *Node) statusJSON(ctx context.Context) ([]byte, error) {
+	s, err := operators{n}.Node(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(s)
+}
+
+// errStarting says that the node does not serve yet.
+var errStarting = errors.New("node is starting")
+
+// Ready tells whether the node serves.
+func (o operators) Ready() error {
+	select {
+	case <-o.n.ready:
+		return nil
+	default:
+		return errStarting
+	}
+}

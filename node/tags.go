@@ -1,0 +1,216 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/transfer"
+)
+
+// maxTags bounds the tags whose digest a node has at hand.
+const maxTags = 20_000
+
+// A tagKey names what a tag means to clients that accept the same media types.
+type tagKey struct {
+	repo  oci.Repository
+	tag   string
+	class int // which of oci.ManifestTypes the client accepts, one bit each
+}
+
+func (k tagKey) String() string {
+	return k.repo.String() + ":" + k.tag + "\x00" + strconv.Itoa(k.class)
+}
+
+// A resolved is the descriptor that a tag named when the upstream was asked last.
+type resolved struct {
+	Descriptor oci.Descriptor `json:"descriptor"`
+	Until      time.Time      `json:"until"` // it is taken for true without asking until then
+	stale      bool
+}
+
+// acceptClass sorts Accept headers: clients of one class get the same answer. A client that names none of the types
+// takes all.
+func acceptClass(accept []string) int {
+	all := 1<<len(oci.ManifestTypes()) - 1
+	class := 0
+	for i, t := range oci.ManifestTypes() {
+		if slices.Contains(accept, t) {
+			class |= 1 << i
+		}
+	}
+	if class == 0 || slices.Contains(accept, "*/*") {
+		return all
+	}
+	return class
+}
+
+// acceptTypes are the media types of a class.
+func acceptTypes(class int) []string {
+	var types []string
+	for i, t := range oci.ManifestTypes() {
+		if class>>i&1 == 1 {
+			types = append(types, t)
+		}
+	}
+	return types
+}
+
+// resolve finds the digest of a tag: at hand, from the owner of the tag's name, which asks the upstream once for the
+// whole farm, or, when that cannot be asked, the last that is known.
+func (n *Node) resolve(ctx context.Context, repo oci.Repository, tag string, accept []string) (resolved, error) {
+	key := tagKey{repo, tag, acceptClass(accept)}
+	if r, ok := n.tags.GetIfPresent(key); ok && time.Now().Before(r.Until) {
+		return r, nil
+	}
+	v, err := n.flights.do(ctx, "resolve "+key.String(), func(ctx context.Context) (any, error) {
+		return n.resolveAnew(ctx, key)
+	})
+	if err != nil {
+		return resolved{}, err
+	}
+	return v.(resolved), nil
+}
+
+func (n *Node) resolveAnew(ctx context.Context, key tagKey) (resolved, error) {
+	q := transfer.Question{
+		Kind: transfer.Resolve, Repository: key.repo, Reference: key.tag, Accept: acceptTypes(key.class),
+	}
+	a, self, err := n.engine.Ask(ctx, key.repo.String()+":"+key.tag, q)
+	if self || n.mayFallBack(err) {
+		return n.resolveHere(ctx, key)
+	}
+	if err != nil {
+		return n.lastKnown(key, err)
+	}
+	r := resolved{
+		Descriptor: oci.Descriptor{MediaType: a.MediaType, Digest: a.Digest, Size: a.Size},
+		Until:      time.Now().Add(a.Fresh), stale: a.Stale,
+	}
+	n.remember(key, r)
+	return r, nil
+}
+
+// resolveHere asks the upstream for a tag that this node owns, unless it has done so within tag_ttl.
+func (n *Node) resolveHere(ctx context.Context, key tagKey) (resolved, error) {
+	v, err := n.flights.do(ctx, "upstream "+key.String(), func(ctx context.Context) (any, error) {
+		if r, ok := n.recall(key); ok && time.Now().Before(r.Until) {
+			return r, nil
+		}
+		client, err := n.upstreams.of(key.repo)
+		if err != nil {
+			return nil, err
+		}
+		d, raw, err := client.ResolveTag(ctx, key.repo.Path, key.tag, acceptTypes(key.class))
+		if err != nil {
+			return n.lastKnown(key, err)
+		}
+		if raw != nil {
+			n.keepManifest(ctx, key.repo, d.Digest, d.MediaType, raw)
+		}
+		n.links.note(key.repo, d.Digest, d.Size)
+		r := resolved{Descriptor: d, Until: time.Now().Add(n.cfg.Upstreams[key.repo.Upstream].TagTTL)}
+		n.remember(key, r)
+		return r, nil
+	})
+	if err != nil {
+		return resolved{}, err
+	}
+	return v.(resolved), nil
+}
+
+// lastKnown is what a tag meant when the upstream was asked last, for when it cannot be asked now. Being told that the
+// tag does not exist is an answer and no reason to serve an old one.
+func (n *Node) lastKnown(key tagKey, cause error) (resolved, error) {
+	_, limited := errors.AsType[*oci.TooManyRequestsError](cause)
+	if !limited && !errors.Is(cause, oci.ErrUnavailable) && !errors.Is(cause, context.DeadlineExceeded) {
+		if errors.Is(cause, oci.ErrNotFound) {
+			n.tags.Invalidate(key)
+			n.store.DropRecord(recordTag, key.String())
+		}
+		return resolved{}, cause
+	}
+	r, ok := n.recall(key)
+	if !ok {
+		return resolved{}, cause
+	}
+	n.metrics.stale.Inc()
+	n.log.Warn("serving the last known digest of a tag", slog.String("repository", key.repo.String()),
+		slog.String("tag", key.tag), slog.Any("error", cause))
+	r.stale, r.Until = true, time.Now().Add(staleRetry)
+	n.tags.Set(key, r)
+	return r, nil
+}
+
+// staleRetry is how long a stale answer is given before the upstream is asked again.
+const staleRetry = 2 * time.Second
+
+// recordTag is the kind under which the store keeps tags.
+const recordTag = "tag"
+
+// remember keeps what a tag means, at hand and across a restart.
+func (n *Node) remember(key tagKey, r resolved) {
+	n.tags.Set(key, r)
+	if r.stale {
+		return
+	}
+	raw, err := json.Marshal(r)
+	if err == nil {
+		err = n.store.PutRecord(recordTag, key.String(), raw, time.Time{})
+	}
+	if err != nil {
+		n.log.Warn("tag not kept", slog.Any("error", err))
+	}
+}
+
+// recall is what was remembered last, however old.
+func (n *Node) recall(key tagKey) (resolved, bool) {
+	if r, ok := n.tags.GetIfPresent(key); ok {
+		return r, true
+	}
+	raw, _, err := n.store.Record(recordTag, key.String())
+	if err != nil {
+		return resolved{}, false
+	}
+	var r resolved
+	if err := json.Unmarshal(raw, &r); err != nil || r.Descriptor.Digest.IsZero() {
+		return resolved{}, false
+	}
+	return r, true
+}
+
+// mayFallBack tells whether this node may ask the upstream itself after the owner failed to.
+func (n *Node) mayFallBack(err error) bool {
+	return errors.Is(err, oci.ErrUnavailable) && n.cfg.Transfer.UpstreamFallback
+}
+
+func newTags() *otter.Cache[tagKey, resolved] {
+	return otter.Must(&otter.Options[tagKey, resolved]{MaximumSize: maxTags})
+}
+
+// answerResolve answers a peer that takes this node for the owner of a tag's name.
+func (n *Node) answerResolve(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
+	if err := oci.CheckTag(q.Reference); err != nil {
+		return transfer.Answer{}, fmt.Errorf("%w: %w", oci.ErrNotFound, err)
+	}
+	key := tagKey{q.Repository, q.Reference, acceptClass(q.Accept)}
+	r, ok := n.tags.GetIfPresent(key)
+	if !ok || time.Now().After(r.Until) {
+		var err error
+		if r, err = n.resolveHere(ctx, key); err != nil {
+			return transfer.Answer{}, err
+		}
+	}
+	return transfer.Answer{
+		Digest: r.Descriptor.Digest, MediaType: r.Descriptor.MediaType, Size: r.Descriptor.Size,
+		Stale: r.stale, Fresh: max(0, time.Until(r.Until)),
+	}, nil
+}

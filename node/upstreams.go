@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/upstream"
+)
+
+// upstreams are the registries outside the farm by name: a closed list.
+type upstreams struct {
+	clients map[string]*upstream.Client
+	configs map[string]Upstream
+	links   *links
+}
+
+func newUpstreams(configs map[string]Upstream, links *links, log *slog.Logger) (*upstreams, error) {
+	u := &upstreams{clients: make(map[string]*upstream.Client), configs: configs, links: links}
+	var errs []error
+	for name, cfg := range configs {
+		cfg.Client.Name = name
+		client, err := upstream.New(cfg.Client, log.With(slog.String("upstream", name)))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("upstream %s: %w", name, err))
+			continue
+		}
+		u.clients[name] = client
+	}
+	return u, errors.Join(errs...)
+}
+
+func (u *upstreams) close() {
+	for _, c := range u.clients {
+		c.Close()
+	}
+}
+
+// of is the client of a repository's upstream.
+func (u *upstreams) of(repo oci.Repository) (*upstream.Client, error) {
+	c, ok := u.clients[repo.Upstream]
+	if !ok {
+		return nil, fmt.Errorf("%w: upstream %.100q is not configured", oci.ErrNameUnknown, repo.Upstream)
+	}
+	return c, nil
+}
+
+// Blob opens a blob's bytes for the engine. That the upstream gives them through this repository is the repository's
+// confirmation that it has the blob, which is kept as a link.
+func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest, off, n int64) (transfer.Body, error) {
+	c, err := u.of(repo)
+	if err != nil {
+		return transfer.Body{}, err
+	}
+	s, err := c.Stream(ctx, repo.Path, d, off, n)
+	if errors.Is(err, upstream.ErrNoRange) && off > 0 {
+		return u.wholeBlob(ctx, c, repo, d)
+	}
+	if err != nil {
+		return transfer.Body{}, err
+	}
+	u.links.note(repo, d, s.Size())
+	return transfer.Body{ReadCloser: s, Offset: off, Size: s.Size()}, nil
+}
+
+// wholeBlob is for an upstream that knows no ranges: it begins anew.
+func (u *upstreams) wholeBlob(ctx context.Context, c *upstream.Client, repo oci.Repository, d oci.Digest) (transfer.Body, error) {
+	b, err := c.Blob(ctx, repo.Path, d, 0, -1)
+	if err != nil {
+		return transfer.Body{}, err
+	}
+	u.links.note(repo, d, b.Size)
+	return transfer.Body{ReadCloser: b, Size: b.Size}, nil
+}
+
+// StatBlob asks a repository for a blob's size; the answer is a confirmation too.
+func (u *upstreams) StatBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
+	c, err := u.of(repo)
+	if err != nil {
+		return 0, err
+	}
+	size, err := c.StatBlob(ctx, repo.Path, d)
+	if err != nil {
+		return 0, err
+	}
+	u.links.note(repo, d, size)
+	return size, nil
+}

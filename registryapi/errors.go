@@ -1,0 +1,143 @@
+package registryapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/pullonce/pullonce/oci"
+)
+
+// The codes of the OCI distribution specification, and of Docker's where that has none.
+const (
+	codeBlobUnknown     = "BLOB_UNKNOWN"
+	codeDenied          = "DENIED"
+	codeDigestInvalid   = "DIGEST_INVALID"
+	codeManifestInvalid = "MANIFEST_INVALID"
+	codeManifestUnknown = "MANIFEST_UNKNOWN"
+	codeNameInvalid     = "NAME_INVALID"
+	codeNameUnknown     = "NAME_UNKNOWN"
+	codePageInvalid     = "PAGINATION_NUMBER_INVALID"
+	codeRangeInvalid    = "RANGE_INVALID"
+	codeSizeInvalid     = "SIZE_INVALID"
+	codeTagInvalid      = "TAG_INVALID"
+	codeTooMany         = "TOOMANYREQUESTS"
+	codeUnauthorized    = "UNAUTHORIZED"
+	codeUnavailable     = "UNAVAILABLE"
+	codeUnknown         = "UNKNOWN"
+	codeUnsupported     = "UNSUPPORTED"
+)
+
+// A failure is an answer that is an error. It is also the error by which the door itself refuses a request.
+type failure struct {
+	status  int
+	code    string
+	message string
+	detail  string // of what the client sent; never what went wrong inside
+	retry   time.Duration
+}
+
+func (f *failure) Error() string { return fmt.Sprintf("%s: %s %s", f.code, f.message, f.detail) }
+
+// errNoFirstByte and errStalled are why the door gives up waiting for the Registry.
+var (
+	errNoFirstByte = fmt.Errorf("no first byte in time: %w", oci.ErrUnavailable)
+	errStalled     = fmt.Errorf("body stalled: %w", oci.ErrUnavailable)
+)
+
+// failureOf picks status and code: the only place that does.
+func failureOf(err error, k kind) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	if limit, ok := errors.AsType[*oci.TooManyRequestsError](err); ok {
+		return &failure{status: http.StatusTooManyRequests, code: codeTooMany, message: "the upstream's limit is reached",
+			retry: max(limit.RetryAfter, time.Second)}
+	}
+	if _, ok := errors.AsType[*oci.MismatchError](err); ok {
+		return &failure{status: http.StatusBadGateway, code: codeUnknown, message: "the upstream's bytes do not match the digest"}
+	}
+	for _, row := range failures {
+		if errors.Is(err, row.is) {
+			return row.answer
+		}
+	}
+	if errors.Is(err, oci.ErrNotFound) {
+		return notFound(k)
+	}
+	return &failure{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error"}
+}
+
+var failures = []struct {
+	is     error
+	answer *failure
+}{
+	{oci.ErrNameInvalid, &failure{status: http.StatusBadRequest, code: codeNameInvalid, message: "invalid repository name"}},
+	{oci.ErrDigestInvalid, &failure{status: http.StatusBadRequest, code: codeDigestInvalid, message: "invalid digest"}},
+	{oci.ErrTagInvalid, &failure{status: http.StatusBadRequest, code: codeTagInvalid, message: "invalid tag"}},
+	{oci.ErrNameUnknown, &failure{status: http.StatusNotFound, code: codeNameUnknown, message: "repository name not known to the registry"}},
+	{oci.ErrUnauthorized, &failure{status: http.StatusUnauthorized, code: codeUnauthorized, message: "the upstream asks for authentication, pull from it directly"}},
+	{oci.ErrDenied, &failure{status: http.StatusForbidden, code: codeDenied, message: "access to the resource is denied"}},
+	{oci.ErrTooLarge, &failure{status: http.StatusRequestEntityTooLarge, code: codeSizeInvalid, message: "larger than the registry's limit"}},
+	{oci.ErrManifestInvalid, &failure{status: http.StatusBadGateway, code: codeManifestInvalid, message: "the upstream's manifest is invalid"}},
+	// 404 and not 5xx, so that the client goes to the upstream at once and does not try again here.
+	{oci.ErrUnsupported, &failure{status: http.StatusNotFound, code: codeUnsupported, message: "not served by this mirror"}},
+	{oci.ErrUnavailable, unavailable},
+	{context.DeadlineExceeded, unavailable},
+	{context.Canceled, unavailable},
+}
+
+// unavailable has no Retry-After on purpose: some clients would wait for it instead of going to the upstream.
+var unavailable = &failure{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "the upstream cannot be reached now"}
+
+func notFound(k kind) *failure {
+	switch k {
+	case kindBlob:
+		return &failure{status: http.StatusNotFound, code: codeBlobUnknown, message: "blob unknown to registry"}
+	case kindTags:
+		return &failure{status: http.StatusNotFound, code: codeNameUnknown, message: "repository name not known to registry"}
+	default:
+		return &failure{status: http.StatusNotFound, code: codeManifestUnknown, message: "manifest unknown to registry"}
+	}
+}
+
+// badRequest refuses what the client sent.
+func badRequest(code, message, detail string) error {
+	return &failure{status: http.StatusBadRequest, code: code, message: message, detail: detail}
+}
+
+type errorBody struct {
+	Errors []errorEntry `json:"errors"`
+}
+
+type errorEntry struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Detail  any    `json:"detail"`
+}
+
+// write answers with f. It must come before anything else was written.
+func (f *failure) write(w http.ResponseWriter) {
+	entry := errorEntry{Code: f.code, Message: f.message}
+	if f.detail != "" {
+		entry.Detail = f.detail
+	}
+	body, err := json.Marshal(errorBody{Errors: []errorEntry{entry}})
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json; charset=utf-8")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Cache-Control", "no-store")
+	if f.retry > 0 {
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.retry.Seconds()))))
+	}
+	w.WriteHeader(f.status)
+	_, _ = w.Write(body)
+}

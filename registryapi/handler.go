@@ -1,0 +1,150 @@
+package registryapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pullonce/pullonce/oci"
+)
+
+// A Handler answers the requests of container engines. Make one with New.
+type Handler struct {
+	cfg      Config
+	registry Registry
+	hosts    hosts
+	metrics  *metrics
+	log      *slog.Logger
+}
+
+// New makes the door to registry. Its metrics are registered with reg, unless that is nil. The error is that of
+// Config.Validate or of the registration.
+func New(cfg Config, registry Registry, log *slog.Logger, reg prometheus.Registerer) (*Handler, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("registry door: %w", err)
+	}
+	hosts, err := newHosts(cfg.Listen, cfg.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(reg)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics of the registry door: %w", err)
+	}
+	return &Handler{cfg: cfg, registry: registry, hosts: hosts, metrics: m, log: log}, nil
+}
+
+// ServeHTTP answers one request. It must get the request's path as the client wrote it, not by way of a mux that
+// cleans paths.
+func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w := &response{ResponseWriter: rw, start: time.Now(), sent: h.metrics.sent[kindOther]}
+	h.metrics.inFlight.Inc()
+	defer h.observe(w, r)
+	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
+	if err := h.serve(w, r); err != nil {
+		h.fail(w, r, err)
+	}
+}
+
+var apiVersion = []string{"registry/2.0"}
+
+// serve answers r, or returns an error when nothing of an answer was sent yet.
+func (h *Handler) serve(w *response, r *http.Request) error {
+	h.refuseBody(w, r)
+	if !h.hosts.allow(r.Host) {
+		return &failure{status: http.StatusMisdirectedRequest, code: codeDenied,
+			message: "this registry does not answer to that host name"}
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return &failure{status: http.StatusMethodNotAllowed, code: codeUnsupported,
+			message: "this registry is a mirror that can only be pulled from"}
+	}
+	q, err := parseRequest(r.URL, h.cfg.Names)
+	w.kind, w.sent = q.kind, h.metrics.sent[q.kind]
+	if err != nil {
+		return err
+	}
+	if q.repo.Upstream != "" {
+		w.Header().Set("OCI-Namespace", q.repo.Upstream)
+	}
+	switch q.kind {
+	case kindBase:
+		h.base(w)
+		return nil
+	case kindManifest:
+		return h.manifest(w, r, q)
+	case kindBlob:
+		return h.blob(w, r, q)
+	case kindTags:
+		return h.tags(w, r, q)
+	case kindReferrers:
+		return h.referrers(w, r, q)
+	default: // _catalog among them: a mirror has no list of all that its upstreams have
+		return &failure{status: http.StatusNotFound, code: codeUnsupported, message: "no such endpoint"}
+	}
+}
+
+// refuseBody sees to it that a request body, which no pull has, is neither waited for nor read for long.
+func (h *Handler) refuseBody(w *response, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
+	}
+	w.Header().Set("Connection", "close")
+	// A server that cannot set deadlines is a test's recorder.
+	_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(h.cfg.ReadHeaderTimeout))
+}
+
+// base answers the check by which clients find out that this is a registry.
+func (h *Handler) base(w *response) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", "2")
+	_, _ = w.Write([]byte("{}"))
+}
+
+// limited bounds a call whose result is needed before the answer can begin.
+func (h *Handler) limited(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(r.Context(), h.cfg.FirstByteTimeout, errNoFirstByte)
+}
+
+// fail answers with an error.
+func (h *Handler) fail(w *response, r *http.Request, err error) {
+	w.gone = r.Context().Err() != nil
+	f := failureOf(err, w.kind)
+	level := slog.LevelDebug
+	if f.status >= http.StatusInternalServerError && !w.gone {
+		level = slog.LevelWarn
+	}
+	h.log.LogAttrs(r.Context(), level, "request failed", slog.String("method", r.Method),
+		slog.String("path", r.URL.Path), slog.Int("status", f.status), slog.Any("error", err))
+	f.write(w)
+}
+
+// observe counts a request that has ended, by whatever way.
+func (h *Handler) observe(w *response, r *http.Request) {
+	h.metrics.inFlight.Dec()
+	h.metrics.ended(w)
+	if h.log.Enabled(r.Context(), slog.LevelDebug) {
+		h.log.LogAttrs(r.Context(), slog.LevelDebug, "request served", slog.String("method", r.Method),
+			slog.String("path", r.URL.Path), slog.String("code", w.code()), slog.Int64("bytes", w.bytes),
+			slog.Duration("took", time.Since(w.start)), slog.String("client", r.RemoteAddr))
+	}
+}
+
+// immutable marks what is named by its digest.
+func immutable(header http.Header, d oci.Digest, etag string) {
+	header.Set("Docker-Content-Digest", d.String())
+	header.Set("Etag", etag)
+	header["Cache-Control"] = cacheForever
+}
+
+var (
+	cacheForever = []string{"max-age=31536000, immutable"}
+	staleWarning = []string{`299 - "the upstream did not answer; this is the last answer that it gave"`}
+)
+
+func etagOf(d oci.Digest) string { return `"` + d.String() + `"` }

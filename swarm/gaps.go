@@ -1,0 +1,4 @@
+package swarm
+
+// Held tells whether a neighbour has said to have a piece.
+func (f *Fetcher) Held(piece int) bool { return f.holders[piece] != 0 }

@@ -1,0 +1,244 @@
+package swarm
+
+import (
+	"math/bits"
+	"time"
+)
+
+// quietLoad is how many uploads a peer may have to be asked before busier ones that have
+// rarer pieces.
+const quietLoad = 2
+
+// Next is what to ask of whom now, at most budget pieces. The driver sends all of it. The
+// slice is valid until the next call. Cancels may have grown as well.
+func (f *Fetcher) Next(now time.Duration, budget int) []Request {
+	f.requests = f.requests[:0]
+	f.expire(now)
+	if f.has.Full() || !f.room() {
+		return nil
+	}
+	free := f.free(now)
+	for len(f.requests) < budget && f.room() {
+		r, ok := f.pick(free, now)
+		if !ok {
+			break
+		}
+		f.requests = append(f.requests, r)
+		if s := f.slotOf[r.Peer]; f.slots[s].asked >= f.perPeer() {
+			free &^= 1 << s
+		}
+	}
+	return f.requests
+}
+
+// Cancels is which requests are no longer needed: another source was faster, or the peer
+// has stalled. Answers to them are dropped. The slice is valid until the next call of any
+// method.
+func (f *Fetcher) Cancels() []Request {
+	c := f.cancel
+	f.cancel = f.cancel[:0]
+	return c
+}
+
+// NextWake is when Next and Haves must be called again even if nothing happens until
+// then; false: never.
+func (f *Fetcher) NextWake(now time.Duration) (time.Duration, bool) {
+	at := f.haveDue
+	late := f.lateAfter()
+	for i := range f.flights {
+		fl := &f.flights[i]
+		if !fl.overdue {
+			at = min(at, fl.sent+late)
+		}
+		if fl.slot != unasked {
+			at = min(at, fl.touched+f.cfg.StallAfter)
+		}
+	}
+	if !f.has.Full() && f.moreAt > now && f.Peers() < f.cfg.FewPeers {
+		at = min(at, f.moreAt)
+	}
+	if !f.has.Full() && f.room() {
+		for m := f.present; m != 0; m &= m - 1 {
+			if b := f.slots[bits.TrailingZeros64(m)].busyUntil; b > now {
+				at = min(at, b)
+			}
+		}
+		if f.idleSince != never && f.seeding != 0 && f.idleSince+f.cfg.Patience > now {
+			at = min(at, f.idleSince+f.cfg.Patience)
+		}
+	}
+	return at, at != never
+}
+
+// room tells whether another request may start.
+func (f *Fetcher) room() bool {
+	return len(f.flights)-f.overdue < f.cfg.Outstanding && len(f.flights) < 2*f.cfg.Outstanding
+}
+
+// perPeer is how many requests one peer gets at once: all, where there are few peers.
+func (f *Fetcher) perPeer() int {
+	n := max(bits.OnesCount64(f.present&^f.seeding), 1)
+	return min(max(2, (2*f.cfg.Outstanding+n-1)/n), f.cfg.Outstanding)
+}
+
+// free is the peers that may be asked now.
+func (f *Fetcher) free(now time.Duration) uint64 {
+	free := f.present
+	most := f.perPeer()
+	for m := f.present; m != 0; m &= m - 1 {
+		s := bits.TrailingZeros64(m)
+		if n := &f.slots[s]; n.busyUntil > now || n.asked >= most {
+			free &^= 1 << s
+		}
+	}
+	return free
+}
+
+// pick chooses one request among free peers and starts it.
+func (f *Fetcher) pick(free uint64, now time.Duration) (Request, bool) {
+	peers := free &^ f.seeding
+	if r, ok := f.second(peers, now); ok {
+		return r, true
+	}
+	quiet := f.quiet(peers)
+	for _, from := range [2]uint64{quiet, peers} {
+		if piece, ok := f.next(from); ok {
+			f.idleSince = never
+			return f.ask(piece, f.best(f.holders[piece]&from), now, flight{wanted: f.wanted.has(int(piece))}), true
+		}
+		if from == peers {
+			break
+		}
+	}
+	if f.idleSince == never {
+		f.idleSince = now
+	}
+	if f.seeding == 0 || now-f.idleSince < f.cfg.Patience || f.Outstanding() > 0 {
+		return Request{}, false
+	}
+	if piece, ok := f.next(free & f.seeding); ok {
+		r := f.ask(piece, f.best(f.holders[piece]&free&f.seeding), now, flight{})
+		r.LastResort = true
+		return r, true
+	}
+	return Request{}, false
+}
+
+// quiet is those of the peers that have few uploads: an uplink that stands idle is what
+// costs a swarm most.
+func (f *Fetcher) quiet(peers uint64) uint64 {
+	var q uint64
+	for m := peers; m != 0; m &= m - 1 {
+		s := bits.TrailingZeros64(m)
+		if n := &f.slots[s]; n.load+n.asked <= quietLoad {
+			q |= 1 << s
+		}
+	}
+	return q
+}
+
+// second finds another source for a piece all of whose flights are overdue.
+func (f *Fetcher) second(free uint64, now time.Duration) (Request, bool) {
+	if f.overdue == 0 {
+		return Request{}, false
+	}
+	for i := range f.flights {
+		if !f.flights[i].overdue {
+			continue
+		}
+		piece := f.flights[i].piece
+		if int(piece) >= f.known {
+			continue
+		}
+		others := f.holders[piece] & free
+		for j := range f.flights {
+			if fl := &f.flights[j]; fl.piece == piece {
+				if !fl.overdue {
+					others = 0
+				} else if fl.slot != unasked {
+					others &^= 1 << fl.slot
+				}
+			}
+		}
+		if others != 0 {
+			return f.ask(piece, f.best(others), now, flight{duplicate: true}), true
+		}
+	}
+	return Request{}, false
+}
+
+// next is the piece to ask of one of these peers: what the client waits for, else the
+// rarest, any one of those that are equally rare.
+func (f *Fetcher) next(peers uint64) (int32, bool) {
+	if peers == 0 {
+		return 0, false
+	}
+	if f.wantedInFlight < f.cfg.WantedOutstanding {
+		for i := f.wanted.from; i < f.wanted.to; i++ {
+			if f.order.has(int32(i)) && f.holders[i]&peers != 0 {
+				return int32(i), true
+			}
+		}
+	}
+	if peers&^f.barren == 0 || f.order.count == 0 {
+		return 0, false
+	}
+	for c := 1; c <= MaxNeighbours; c++ {
+		b := f.order.buckets[c]
+		if len(b) == 0 {
+			continue
+		}
+		start := f.rng.IntN(len(b))
+		for _, piece := range b[start:] {
+			if f.holders[piece]&peers != 0 {
+				return piece, true
+			}
+		}
+		for _, piece := range b[:start] {
+			if f.holders[piece]&peers != 0 {
+				return piece, true
+			}
+		}
+	}
+	f.barren |= peers
+	return 0, false
+}
+
+// best is the peer to ask among these: not slow, then with the lowest load, then of the
+// own zone, then any.
+func (f *Fetcher) best(peers uint64) int8 {
+	var found int8
+	least, same := int(^uint(0)>>1), 0
+	for m := peers; m != 0; m &= m - 1 {
+		s := bits.TrailingZeros64(m)
+		n := &f.slots[s]
+		cost := (n.load + n.asked) << 1
+		if !n.sameZone {
+			cost++
+		}
+		if f.slow(n) {
+			cost += 1 << 20
+		}
+		switch {
+		case cost < least:
+			least, same, found = cost, 1, int8(s)
+		case cost == least:
+			same++
+			if f.rng.IntN(same) == 0 {
+				found = int8(s)
+			}
+		}
+	}
+	return found
+}
+
+// slow tells whether a peer takes over twice the usual time or has something overdue.
+func (f *Fetcher) slow(n *neighbour) bool {
+	return n.late > 0 || n.stalled || n.usual.n >= 2 && n.usual.mean > 2*f.usual.mean
+}
+
+func (f *Fetcher) ask(piece int32, s int8, now time.Duration, fl flight) Request {
+	fl.piece, fl.slot, fl.sent, fl.touched = piece, s, now, now
+	f.fly(fl)
+	return Request{Peer: f.slots[s].id, Piece: int(piece), Duplicate: fl.duplicate}
+}

@@ -1,0 +1,185 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/oci"
+	transferpb "github.com/pullonce/pullonce/proto/transfer"
+)
+
+// An Engine moves blobs to and from one node.
+type Engine struct {
+	transferpb.UnimplementedTransferServer
+
+	cfg       Config
+	store     *blobstore.Store
+	directory Directory
+	upstream  Upstream
+	documents Documents
+	status    func(context.Context) ([]byte, error)
+	log       *slog.Logger
+
+	peers *peers
+	lost  *lostSet
+	// distrusted are issuers of piece lists that did not lead to the digest, each with that digest in front.
+	distrusted *lostSet
+	holders    *holders
+	budget     atomic.Int64 // bytes in flight towards this node
+	upload     *rate.Limiter
+	download   *rate.Limiter
+	buffers    sync.Pool
+	counters   counters
+	start      time.Time
+
+	mu    sync.Mutex
+	ctx   context.Context // of Run; tasks outlive the requests that started them
+	tasks map[oci.Digest]*task
+	group sync.WaitGroup
+}
+
+// Parts are what an Engine works with.
+type Parts struct {
+	Store     *blobstore.Store
+	Directory Directory
+	Upstream  Upstream
+	Documents Documents
+	// Status is this node's status as the admin API's JSON, for peers that show the whole farm.
+	Status func(context.Context) ([]byte, error)
+}
+
+// New puts an Engine together; Run makes it work.
+func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		cfg: cfg, store: parts.Store, directory: parts.Directory, upstream: parts.Upstream,
+		documents: parts.Documents, status: parts.Status, log: log,
+		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor),
+		upload: limiter(cfg.Upload), download: limiter(cfg.Download),
+		start: time.Now(), tasks: make(map[oci.Digest]*task),
+	}
+	e.holders = newHolders(e)
+	return e, nil
+}
+
+func limiter(bytesPerSecond int64) *rate.Limiter {
+	if bytesPerSecond <= 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), maxMessage)
+}
+
+// distrustFor is how long the issuer of a false piece list is passed over for that blob.
+const distrustFor = 10 * time.Minute
+
+// ErrStopped says that the node is stopping.
+var ErrStopped = errors.New("node is stopping")
+
+// Run lets the engine work until ctx is done, and returns when everything that it started has ended.
+func (e *Engine) Run(ctx context.Context) error {
+	e.mu.Lock()
+	e.ctx = ctx
+	e.mu.Unlock()
+	e.holders.run(ctx)
+	e.mu.Lock()
+	e.ctx = nil
+	e.mu.Unlock()
+	e.group.Wait()
+	e.peers.close()
+	return ctx.Err()
+}
+
+// A Want is what a client, or a look ahead, asks the engine for.
+type Want struct {
+	Repository oci.Repository
+	Digest     oci.Digest
+	Size       int64 // bytes, as a manifest claims; 0 when not known
+}
+
+// Get starts to fetch a blob, or joins the fetch that is going on. It does not wait; the Handle does. The fetch goes
+// on for a while after the last Handle was closed.
+func (e *Engine) Get(w Want) (*Handle, error) {
+	t, err := e.task(w)
+	if err != nil {
+		return nil, err
+	}
+	return &Handle{task: t}, nil
+}
+
+// task finds or starts the task of a blob and counts a waiter.
+func (e *Engine) task(w Want) (*task, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t := e.tasks[w.Digest]; t != nil {
+		t.wait(+1)
+		return t, nil
+	}
+	if e.ctx == nil || e.ctx.Err() != nil {
+		return nil, fmt.Errorf("get %s: %w", w.Digest, ErrStopped)
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	t := newTask(e, w, cancel)
+	t.wait(+1)
+	e.tasks[w.Digest] = t
+	e.group.Go(func() {
+		defer cancel()
+		t.run(ctx)
+	})
+	return t, nil
+}
+
+// find is the task of a blob, or nil.
+func (e *Engine) find(d oci.Digest) *task {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.tasks[d]
+}
+
+// retire takes the task out of the table if nobody needs it; with force, also if somebody does.
+func (e *Engine) retire(t *task, force bool) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !force && t.needed() {
+		return false
+	}
+	if e.tasks[t.digest] == t {
+		delete(e.tasks, t.digest)
+	}
+	return true
+}
+
+// all is a copy of the table of tasks.
+func (e *Engine) all() []*task {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]*task, 0, len(e.tasks))
+	for _, t := range e.tasks {
+		out = append(out, t)
+	}
+	return out
+}
+
+// now is the time that swarm goes by.
+func (e *Engine) now() time.Duration { return time.Since(e.start) }
+
+// buffer is a piece buffer of n bytes; recycle takes it back.
+func (e *Engine) buffer(n int64) *[]byte {
+	if b, ok := e.buffers.Get().(*[]byte); ok && int64(cap(*b)) >= n {
+		*b = (*b)[:n]
+		return b
+	}
+	b := make([]byte, n, max(n, 1<<20))
+	return &b
+}
+
+func (e *Engine) recycle(b *[]byte) { e.buffers.Put(b) }

@@ -1,0 +1,241 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/oci"
+)
+
+// A Handle is one client's interest in a blob that is being fetched, or that came in a moment ago. It belongs to one
+// goroutine, but for Close.
+type Handle struct {
+	task   *task
+	reader io.Closer
+	write  func(ctx context.Context, w io.Writer, off, n int64) error
+	once   sync.Once
+}
+
+// Size waits until the blob's size is known and gives it in bytes.
+func (h *Handle) Size(ctx context.Context) (int64, error) {
+	if err := h.task.await(ctx, h.task.listed); err != nil {
+		return 0, err
+	}
+	h.task.mu.Lock()
+	defer h.task.mu.Unlock()
+	return h.task.list.Size(), nil
+}
+
+// Repository is the one through which the blob is fetched.
+func (h *Handle) Repository() oci.Repository { return h.task.repo }
+
+// Complete tells whether the whole blob is here.
+func (h *Handle) Complete() bool { return h.task.isComplete() }
+
+// Vouched waits until Repository has confirmed that it has the blob, and tells whether it has: false when the blob
+// became whole without.
+func (h *Handle) Vouched(ctx context.Context) (bool, error) {
+	either := make(chan struct{})
+	select {
+	case <-h.task.vouched:
+		return true, nil
+	default:
+	}
+	go func() {
+		defer close(either)
+		select {
+		case <-h.task.vouched:
+		case <-h.task.whole:
+		case <-h.task.ended:
+		case <-ctx.Done():
+		}
+	}()
+	err := h.task.await(ctx, either)
+	select {
+	case <-h.task.vouched:
+		return true, nil
+	default:
+		if err == nil && !h.Complete() {
+			err = h.task.await(ctx, h.task.whole)
+		}
+		return false, err
+	}
+}
+
+// Reads tells whether this node itself reads the blob from the upstream.
+func (h *Handle) Reads() bool {
+	h.task.mu.Lock()
+	defer h.task.mu.Unlock()
+	return h.task.source
+}
+
+// Ready waits until the byte at off can be read. It returns why the fetch failed, if it did.
+func (h *Handle) Ready(ctx context.Context, off int64) error {
+	t := h.task
+	if err := t.await(ctx, t.listed); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	partial, list := t.partial, t.list
+	complete := t.complete()
+	if !complete {
+		t.want(off)
+	}
+	t.mu.Unlock()
+	if complete || partial == nil || off >= list.Size() {
+		return nil
+	}
+	_, err := partial.Readable(ctx, off)
+	return t.explain(err)
+}
+
+// WriteRange writes n bytes from off to w as they arrive. An *os.File reaches a w that can read from one. It returns
+// early with the reason when the fetch fails; the last piece is not written before the whole digest holds.
+func (h *Handle) WriteRange(ctx context.Context, w io.Writer, off, n int64) error {
+	if err := h.Ready(ctx, off); err != nil {
+		return err
+	}
+	if err := h.open(); err != nil {
+		return err
+	}
+	t := h.task
+	step := stepPieces * t.list.PieceSize()
+	for n > 0 {
+		if !t.isComplete() {
+			t.mu.Lock()
+			t.want(off)
+			t.mu.Unlock()
+		}
+		m := min(n, step-off%step)
+		if t.isComplete() {
+			m = n
+		}
+		if err := h.write(ctx, w, off, m); err != nil {
+			return t.explain(err)
+		}
+		off, n = off+m, n-m
+	}
+	return nil
+}
+
+// stepPieces is how many pieces are given to the client before the logic hears how far it has come.
+const stepPieces = 4
+
+// wantAhead is how many pieces from the client's place on go before all others.
+const wantAhead = 8
+
+// want tells the logic which piece the client waits for. The caller holds mu.
+func (t *task) want(off int64) {
+	i := int(off / t.list.PieceSize())
+	t.fetcher.SetWanted(i, i+wantAhead)
+	t.wake()
+}
+
+// open finds where the bytes come from: memory, the whole blob or the partial one.
+func (h *Handle) open() error {
+	if h.write != nil {
+		return nil
+	}
+	t := h.task
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.small != nil:
+		data := t.small
+		h.write = func(_ context.Context, w io.Writer, off, n int64) error {
+			_, err := w.Write(data[off : off+n])
+			return err
+		}
+	case t.blob != nil:
+		r, err := t.blob.NewReader()
+		if err != nil {
+			return err
+		}
+		h.reader, h.write = r, r.WriteRange
+	case t.partial != nil:
+		r, err := t.partial.OpenReader()
+		if err != nil {
+			return err
+		}
+		h.reader, h.write = r, r.WriteRange
+	default:
+		return h.openStored()
+	}
+	return nil
+}
+
+// openStored reads the blob that a task which is over has left in the store.
+func (h *Handle) openStored() error {
+	if h.task.err != nil {
+		return h.task.err
+	}
+	blob, err := h.task.e.store.Open(h.task.digest)
+	if err != nil {
+		return err
+	}
+	r, err := blob.NewReader()
+	if err != nil {
+		_ = blob.Close()
+		return err
+	}
+	h.reader, h.write = both{r, blob}, r.WriteRange
+	return nil
+}
+
+// both closes a reader and the blob that it reads.
+type both struct {
+	r *blobstore.Reader
+	b *blobstore.Blob
+}
+
+func (c both) Close() error { return errors.Join(c.r.Close(), c.b.Close()) }
+
+// Close takes the interest back. It may be called twice.
+func (h *Handle) Close() error {
+	var err error
+	h.once.Do(func() {
+		if h.reader != nil {
+			err = h.reader.Close()
+		}
+		h.task.wait(-1)
+	})
+	return err
+}
+
+// await waits for a step of the task, or gives the reason why it will not come.
+func (t *task) await(ctx context.Context, step <-chan struct{}) error {
+	select {
+	case <-step:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.ended:
+	}
+	select {
+	case <-step:
+		return nil
+	default:
+	}
+	if err := t.failure(); err != nil {
+		return t.explain(err)
+	}
+	return fmt.Errorf("fetch of %s ended: %w", t.digest, oci.ErrUnavailable)
+}
+
+// explain gives the reason of a failure as a condition that a client's door knows.
+func (t *task) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if lost := asLost(err); lost != nil || asRedirect(err) != nil || errors.Is(err, ErrStopped) {
+		return fmt.Errorf("fetch %s: %w: %w", t.digest, oci.ErrUnavailable, err)
+	}
+	return err
+}
+
+// Done waits until the blob is whole here, or the fetch has failed.
+func (h *Handle) Done(ctx context.Context) error { return h.task.await(ctx, h.task.whole) }

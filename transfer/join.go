@@ -1,0 +1,323 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/piece"
+	transferpb "github.com/pullonce/pullonce/proto/transfer"
+)
+
+// A lostError says that a meeting point cannot be reached, or says nothing.
+type lostError struct {
+	node string
+	err  error
+}
+
+func (e *lostError) Error() string { return fmt.Sprintf("meeting point %s is lost: %v", e.node, e.err) }
+func (e *lostError) Unwrap() error { return e.err }
+
+// A redirectError says that the swarm meets at another node.
+type redirectError struct{ node string }
+
+func (e *redirectError) Error() string { return "the swarm meets at " + e.node }
+
+// maxMoves bounds how many meeting points one fetch goes through.
+const maxMoves = 32
+
+// obtain gets the whole blob: at the meeting point that the ring names, at its successors when it is lost, and in the
+// end from the upstream itself.
+func (t *task) obtain(ctx context.Context) error {
+	lost := t.passedOver()
+	at := ""
+	var err error
+	for range maxMoves {
+		if at == "" {
+			at = t.e.directory.View().OwnerWithout(t.digest, lost...)
+		}
+		if at == "" || at == t.e.cfg.Self.ID || slices.Contains(lost, at) {
+			err = t.own(ctx, lost)
+		} else {
+			err = t.join(ctx, at, lost)
+		}
+		if t.isComplete() {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		next := ""
+		switch gone, moved := asLost(err), asRedirect(err); {
+		case moved != nil:
+			if moved.node != at && !slices.Contains(lost, moved.node) {
+				next = moved.node
+			} else {
+				lost = append(lost, at)
+			}
+		case gone != nil:
+			t.log.Info("meeting point lost", slog.String("peer", gone.node), slog.Any("error", gone.err))
+			lost = append(lost, gone.node)
+		case errors.Is(err, oci.ErrUnavailable) && at != t.e.cfg.Self.ID && at != "" && t.e.cfg.UpstreamFallback:
+			// The owner cannot reach the upstream; this node may.
+			t.e.counters.fallbacks.Add(1)
+			lost = t.everybody()
+		default:
+			return err
+		}
+		at = next
+	}
+	return err
+}
+
+func asLost(err error) *lostError {
+	e, _ := errors.AsType[*lostError](err)
+	return e
+}
+
+func asRedirect(err error) *redirectError {
+	e, _ := errors.AsType[*redirectError](err)
+	return e
+}
+
+// passedOver are the nodes that cannot be this blob's meeting point now: those that were found lost a moment ago, and
+// those that issued a false list of it.
+func (t *task) passedOver() []string {
+	lost := t.e.lost.ids()
+	for _, id := range t.e.distrusted.ids() {
+		if issuer, ok := strings.CutPrefix(id, t.digest.String()); ok && issuer != t.e.cfg.Self.ID {
+			lost = append(lost, issuer)
+		}
+	}
+	return lost
+}
+
+// everybody are all other members.
+func (t *task) everybody() []string {
+	var ids []string
+	for _, m := range t.e.directory.View().Members() {
+		if m.ID != t.e.cfg.Self.ID {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+// join registers with a meeting point and stays until the blob is here, and after that for as long as the task lives.
+func (t *task) join(ctx context.Context, at string, lost []string) error {
+	node, ok := t.e.directory.Lookup(at)
+	if !ok {
+		return &lostError{at, errors.New("not a member")}
+	}
+	p, err := t.e.peers.to(node.Address)
+	if err != nil {
+		return &lostError{at, err}
+	}
+	// A node that seems gone is asked once, directly: gossip needs seconds to notice, a probe 200 ms.
+	if p.quiet(time.Now()) > t.e.cfg.ProbeTimeout && !t.e.reachable(ctx, node) {
+		t.e.lost.add(at)
+		return &lostError{at, errors.New("no answer to a probe")}
+	}
+	streamCtx, cancel := context.WithCancel(ctx)
+	stream, err := p.Register(streamCtx)
+	if err == nil {
+		err = stream.Send(t.application(lost))
+	}
+	if err != nil {
+		cancel()
+		t.e.lost.add(at)
+		return &lostError{at, err}
+	}
+	ended := make(chan error, 1)
+	t.e.group.Go(func() {
+		defer cancel()
+		ended <- t.attend(streamCtx, at, stream)
+	})
+	return t.attended(ctx, stream, ended, cancel)
+}
+
+// attended waits until the blob is here or the stream has ended, and asks for more neighbours meanwhile.
+func (t *task) attended(ctx context.Context, stream transferpb.Transfer_RegisterClient, ended chan error, cancel func()) error {
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-t.whole:
+			// The stream stays open, so that the meeting point knows a holder; it ends with the task.
+			if err := stream.Send(&transferpb.RegisterRequest{Complete: true}); err != nil {
+				cancel()
+			}
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-look.C:
+		}
+		if more, stalled := t.lonely(); more {
+			if err := stream.Send(&transferpb.RegisterRequest{More: true, Stalled: stalled}); err != nil {
+				cancel()
+			}
+		}
+	}
+}
+
+// lonely tells whether more neighbours are needed, and whether nothing has arrived for long.
+func (t *task) lonely() (more, stalled bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fetcher == nil {
+		return false, false
+	}
+	now := t.e.now()
+	return t.fetcher.Starving(now), t.fetcher.Starving(now)
+}
+
+// application is what a node says when it registers.
+func (t *task) application(lost []string) *transferpb.RegisterRequest {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	me := t.e.cfg.Self
+	q := &transferpb.RegisterRequest{
+		Digest: t.digest.String(), Upstream: t.repo.Upstream, Repository: t.repo.Path, Size: t.claimed,
+		Node: &transferpb.Node{Id: me.ID, Address: me.Address, Zone: me.Zone}, Lost: lost,
+		RingHash: t.e.directory.View().Hash(),
+	}
+	if t.list != nil {
+		q.Neighbours = int32(t.fetcher.Peers())
+		q.List, q.Midstates, q.Have = wireHeader(t.list.Header()), t.list.Midstates(1), t.fetcher.Bitmap().Bytes()
+	}
+	return q
+}
+
+// attend takes in what the meeting point sends.
+func (t *task) attend(ctx context.Context, at string, stream transferpb.Transfer_RegisterClient) error {
+	replies := make(chan *transferpb.RegisterReply)
+	broken := make(chan error, 1)
+	go func() {
+		for {
+			r, err := stream.Recv()
+			if err != nil {
+				broken <- err
+				return
+			}
+			select {
+			case replies <- r:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	silence := time.NewTimer(t.e.cfg.Silence)
+	defer silence.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-broken:
+			t.e.lost.add(at)
+			return &lostError{at, err}
+		case <-silence.C:
+			t.e.lost.add(at)
+			return &lostError{at, fmt.Errorf("nothing heard for %v", t.e.cfg.Silence)}
+		case r := <-replies:
+			silence.Reset(t.e.cfg.Silence)
+			if err := t.replied(ctx, at, r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// replied takes in one reply of the meeting point.
+func (t *task) replied(ctx context.Context, at string, r *transferpb.RegisterReply) error {
+	t.e.lost.remove(at)
+	if r.GetError() != nil {
+		return localError(r.GetError(), at, t.digest)
+	}
+	if r.GetRedirect() != "" {
+		if len(r.GetMembers()) > 0 {
+			t.e.directory.Merge(r.GetMembers())
+		}
+		return &redirectError{r.GetRedirect()}
+	}
+	if r.GetIsInline() || r.GetList() != nil {
+		t.mu.Lock()
+		t.vouch() // the meeting point has asked the repository before it sent this
+		t.mu.Unlock()
+	}
+	if r.GetIsInline() {
+		return t.takeInline(ctx, r.GetInline())
+	}
+	if r.GetList() != nil {
+		list, err := localList(r.GetList(), nil)
+		if err != nil || list.Digest() != t.digest {
+			return &lostError{at, fmt.Errorf("sent no list of this blob: %w", err)}
+		}
+		if err := t.adopt(list); err != nil {
+			return err
+		}
+	}
+	if len(r.GetMidstates()) > 0 {
+		if err := t.extendFrom(int(r.GetMidstatesFrom()), r.GetMidstates()); err != nil {
+			return &lostError{at, err}
+		}
+	}
+	if len(r.GetNeighbours()) > 0 {
+		t.meet(ctx, r.GetNeighbours())
+	}
+	return nil
+}
+
+func (t *task) extendFrom(first int, midstates []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list == nil {
+		return errors.New("midstates without a list")
+	}
+	return t.extend(first, midstates)
+}
+
+// takeInline stores a small blob that came whole.
+func (t *task) takeInline(ctx context.Context, data []byte) error {
+	t.mu.Lock()
+	repo, partial := t.repo, t.partial
+	t.partial = nil
+	t.mu.Unlock()
+	if partial != nil {
+		partial.Drop()
+		partial.Close()
+	}
+	if got := oci.FromBytes(t.digest.Algorithm(), data); got != t.digest {
+		return &oci.MismatchError{Digest: t.digest, Piece: -1}
+	}
+	return t.keep(ctx, repo, data)
+}
+
+// keep stores a small blob whose digest holds and makes the task one of a whole blob.
+func (t *task) keep(ctx context.Context, repo oci.Repository, data []byte) error {
+	if err := t.e.store.Put(ctx, t.digest, data, originOf(repo)); err != nil {
+		t.log.Warn("small blob not stored", slog.Any("error", err))
+		return t.keepInMemory(data)
+	}
+	blob, err := t.e.store.Open(t.digest)
+	if err != nil {
+		return t.keepInMemory(data)
+	}
+	t.e.holders.stored(t.digest)
+	return t.takeWhole(ctx, blob)
+}
+
+// keepInMemory serves a small blob that the disk did not take.
+func (t *task) keepInMemory(data []byte) error {
+	list := piece.Issue(t.digest, int64(len(data)), piece.SizeFor(int64(len(data))), t.e.cfg.Self.ID)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.small = data
+	return t.begin(list)
+}

@@ -1,0 +1,83 @@
+package transfer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	transferpb "github.com/pullonce/pullonce/proto/transfer"
+)
+
+// A lostSet remembers for a short time which nodes could not be reached, so that one failure is found once and not by
+// every fetch.
+type lostSet struct {
+	keep time.Duration
+
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+func newLostSet(keep time.Duration) *lostSet {
+	return &lostSet{keep: keep, until: make(map[string]time.Time)}
+}
+
+func (l *lostSet) add(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until[id] = time.Now().Add(l.keep)
+}
+
+func (l *lostSet) remove(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.until, id)
+}
+
+// ids are the nodes that are lost now.
+func (l *lostSet) ids() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	var out []string
+	for id, until := range l.until {
+		if now.After(until) {
+			delete(l.until, id)
+			continue
+		}
+		out = append(out, id)
+	}
+	return out
+}
+
+// reachable asks a node directly whether it is there, once, for ProbeTimeout.
+func (e *Engine) reachable(ctx context.Context, n Node) bool {
+	p, err := e.peers.to(n.Address)
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.ProbeTimeout)
+	defer cancel()
+	reply, err := p.Ping(ctx, &transferpb.PingRequest{})
+	return err == nil && (n.ID == "" || reply.GetNode() == n.ID)
+}
+
+// Ping answers a peer that asks whether this node is there.
+func (e *Engine) Ping(context.Context, *transferpb.PingRequest) (*transferpb.PingReply, error) {
+	return &transferpb.PingReply{Node: e.cfg.Self.ID, Boot: e.cfg.Self.Boot}, nil
+}
+
+// StatusOf asks a peer for its status.
+func (e *Engine) StatusOf(ctx context.Context, n Node) ([]byte, error) {
+	p, err := e.peers.to(n.Address)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := p.Status(ctx, &transferpb.StatusRequest{})
+	return reply.GetJson(), err
+}
+
+// Status hands out this node's status.
+func (e *Engine) Status(ctx context.Context, _ *transferpb.StatusRequest) (*transferpb.StatusReply, error) {
+	raw, err := e.status(ctx)
+	return &transferpb.StatusReply{Json: raw}, err
+}

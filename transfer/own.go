@@ -1,0 +1,180 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/piece"
+	transferpb "github.com/pullonce/pullonce/proto/transfer"
+)
+
+func originOf(repo oci.Repository) blobstore.Origin { return blobstore.Origin{Repository: repo} }
+
+// own is the part of the node that the ring names, or that stands in for it: it finds out who in the farm has the blob
+// already and reads from the upstream only what nobody has.
+func (t *task) own(ctx context.Context, lost []string) error {
+	if holder := t.e.holders.of(t.digest, lost); holder != "" {
+		return &redirectError{holder}
+	}
+	t.intend(true)
+	defer t.intend(false)
+	if len(lost) > 0 || !t.e.holders.settled() {
+		if err := t.survey(ctx, lost); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	t.meeting = true
+	t.mu.Unlock()
+	if len(lost) > 0 {
+		t.e.counters.takeovers.Add(1)
+	}
+	return t.readUpstream(ctx)
+}
+
+func (t *task) intend(on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.intends = on
+}
+
+// survey asks all members what they have of the blob: one small question each, bounded in time. Who has it whole, or
+// reads it from the upstream now, is where the swarm meets; what others have in part is taken up.
+func (t *task) survey(ctx context.Context, lost []string) error {
+	found := t.e.askHoldings(ctx, t.digest, lost)
+	var best *piece.List
+	var neighbours []*transferpb.Node
+	var haves []*piece.Bitmap
+	for _, f := range found {
+		if f.holding.GetWhole() || f.holding.GetMeeting() || f.holding.GetIntends() && f.node.ID < t.e.cfg.Self.ID {
+			return &redirectError{f.node.ID}
+		}
+		list, err := localList(f.holding.GetList(), f.holding.GetMidstates())
+		if err != nil || list.Digest() != t.digest {
+			continue
+		}
+		if have, err := piece.BitmapFromBytes(list.Count(), f.holding.GetHave()); err == nil {
+			haves = append(haves, have)
+		}
+		neighbours = append(neighbours, &transferpb.Node{Id: f.node.ID, Address: f.node.Address, Zone: f.node.Zone})
+		if best == nil || list.Known() > best.Known() {
+			best = list
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	if err := t.continueList(best); err != nil {
+		return fmt.Errorf("take up the list of %s: %w", best.Issuer(), err)
+	}
+	t.noteElsewhere(haves)
+	t.log.Info("taking over a swarm", slog.Int("known", best.Known()), slog.Int("nodes", len(neighbours)))
+	t.meet(ctx, neighbours)
+	return nil
+}
+
+// noteElsewhere keeps what live nodes were found to have, so that it is not read from the upstream before they had the
+// time to give it.
+func (t *task) noteElsewhere(haves []*piece.Bitmap) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.elsewhere = piece.NewBitmap(t.list.Count())
+	for _, have := range haves {
+		if have.Len() != t.elsewhere.Len() {
+			continue
+		}
+		for i := have.Next(0); i >= 0; i = have.Next(i + 1) {
+			t.elsewhere.Set(i)
+		}
+	}
+}
+
+// continueList adopts a list that others go by. A list of this node's own that knows as much stays.
+func (t *task) continueList(best *piece.List) error {
+	t.mu.Lock()
+	mine := t.list
+	t.mu.Unlock()
+	if mine != nil && mine.ID() != best.ID() && mine.Known() >= best.Known() {
+		return nil
+	}
+	return t.adopt(best)
+}
+
+// A finding is what one member said that it has.
+type finding struct {
+	node    Node
+	holding *transferpb.HoldingsReply_Holding
+}
+
+// maxAsked is how many members are asked at once.
+const maxAsked = 64
+
+// askHoldings asks every member but the lost ones what it has of a blob.
+func (e *Engine) askHoldings(ctx context.Context, d oci.Digest, lost []string) []finding {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.AskTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var found []finding
+	var g errgroup.Group
+	g.SetLimit(maxAsked)
+	for _, n := range e.directory.Others() {
+		if slices.Contains(lost, n.ID) {
+			continue
+		}
+		g.Go(func() error {
+			p, err := e.peers.to(n.Address)
+			if err != nil {
+				return nil
+			}
+			r, err := p.Holdings(ctx, &transferpb.HoldingsRequest{Digests: []string{d.String()}})
+			if h := r.GetHoldings()[d.String()]; err == nil && h != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				found = append(found, finding{n, h})
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // a member that does not answer has said nothing
+	return found
+}
+
+// Holdings answers a member that asks what this node has.
+func (e *Engine) Holdings(_ context.Context, q *transferpb.HoldingsRequest) (*transferpb.HoldingsReply, error) {
+	r := &transferpb.HoldingsReply{Holdings: make(map[string]*transferpb.HoldingsReply_Holding)}
+	for _, text := range q.GetDigests()[:min(len(q.GetDigests()), maxAnnounced)] {
+		d, err := oci.ParseDigest(text)
+		if err != nil {
+			continue
+		}
+		if t := e.find(d); t != nil {
+			if h := t.holding(); h != nil {
+				r.Holdings[text] = h
+			}
+		} else if _, err := e.store.Stat(d); err == nil {
+			r.Holdings[text] = &transferpb.HoldingsReply_Holding{Whole: true}
+		}
+	}
+	return r, nil
+}
+
+// holding is what a task has, for others; nil while it has no list and does not read the upstream.
+func (t *task) holding() *transferpb.HoldingsReply_Holding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done || t.list == nil && !t.source && !t.intends {
+		return nil
+	}
+	h := &transferpb.HoldingsReply_Holding{Whole: t.complete(), Meeting: t.source, Intends: t.intends}
+	if t.list != nil && !h.Whole {
+		h.List, h.Midstates, h.Have = wireHeader(t.list.Header()), t.list.Midstates(1), t.fetcher.Bitmap().Bytes()
+	}
+	return h
+}

@@ -1,0 +1,136 @@
+package transfer
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	transferpb "github.com/pullonce/pullonce/proto/transfer"
+)
+
+const (
+	// window is the flow control window of a stream and of a connection. Setting one alone would turn off gRPC's
+	// estimator and leave the other at 64 KiB.
+	window = 16 << 20
+	// ioBuffer is gRPC's buffer towards the socket, a side of a connection.
+	ioBuffer = 512 << 10
+	// maxMessage is the largest message that is taken from a peer: a piece, or a manifest, with its head.
+	maxMessage = 5 << 20
+	// unsent is how many bytes may wait in the kernel unsent, so that a small message does not queue behind
+	// megabytes of pieces on a slow link.
+	unsent = 256 << 10
+	// idle is how long an unused connection is kept.
+	idle = 5 * time.Minute
+)
+
+// peers keeps one connection to each peer that is talked to.
+type peers struct {
+	dial func(context.Context, string) (net.Conn, error)
+
+	mu    sync.Mutex
+	conns map[string]*peer // by address
+}
+
+// A peer is the connection to one other node.
+type peer struct {
+	transferpb.TransferClient
+	conn *grpc.ClientConn
+	// lastByte is when the connection last brought a byte, in nanoseconds of the Unix time.
+	lastByte atomic.Int64
+}
+
+func newPeers(dial func(context.Context, string) (net.Conn, error)) *peers {
+	if dial == nil {
+		d := &net.Dialer{Timeout: 2 * time.Second, Control: SocketOptions}
+		dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+	}
+	return &peers{dial: dial, conns: make(map[string]*peer)}
+}
+
+// to is the connection to the node at address; it is opened when it is first used.
+func (p *peers) to(address string) (*peer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.conns[address]; c != nil {
+		return c, nil
+	}
+	c := &peer{}
+	conn, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			raw, err := p.dial(ctx, address)
+			if err != nil {
+				return nil, err
+			}
+			return &activeConn{Conn: raw, last: &c.lastByte}, nil
+		}),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
+		grpc.WithReadBufferSize(ioBuffer), grpc.WithWriteBufferSize(ioBuffer),
+		grpc.WithIdleTimeout(idle),
+		grpc.WithConnectParams(connectParams()),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, err
+	}
+	c.conn, c.TransferClient = conn, transferpb.NewTransferClient(conn)
+	p.conns[address] = c
+	return c, nil
+}
+
+// known tells whether there is a connection to address already.
+func (p *peers) known(address string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conns[address] != nil
+}
+
+// forget closes the connections to nodes that are no longer in addresses.
+func (p *peers) forget(keep func(address string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for address, c := range p.conns {
+		if !keep(address) {
+			_ = c.conn.Close()
+			delete(p.conns, address)
+		}
+	}
+}
+
+func (p *peers) close() { p.forget(func(string) bool { return false }) }
+
+// quiet is how long the connection has brought no byte.
+func (c *peer) quiet(now time.Time) time.Duration {
+	return now.Sub(time.Unix(0, c.lastByte.Load()))
+}
+
+// An activeConn remembers when it last read a byte, which tells a slow peer from one that vanished.
+type activeConn struct {
+	net.Conn
+	last *atomic.Int64
+}
+
+func (c *activeConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.last.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// SocketOptions keeps what waits unsent in the kernel small. It serves as net.Dialer.Control, and as
+// net.ListenConfig.Control of the peer door.
+func SocketOptions(_, _ string, raw syscall.RawConn) error {
+	return raw.Control(func(fd uintptr) {
+		// Best effort: without it haves queue behind pieces, which costs time and not correctness.
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
+	})
+}

@@ -1,0 +1,391 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/piece"
+	transferpb "github.com/pullonce/pullonce/proto/transfer"
+	"github.com/pullonce/pullonce/swarm"
+)
+
+// request asks a neighbour for a piece. The caller holds mu.
+func (t *task) request(ctx context.Context, r swarm.Request) {
+	m, list := t.members[r.Peer], t.list
+	if m == nil {
+		t.fetcher.Failed(r.Peer, r.Piece, swarm.Broken, t.e.now())
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	t.cancels[r] = cancel
+	_, n := list.Bounds(r.Piece)
+	t.e.budget.Add(n)
+	t.e.group.Go(func() {
+		err := t.ask(ctx, m, list, r)
+		t.e.budget.Add(-n)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		cancel()
+		delete(t.cancels, r)
+		if err != nil && t.list == list {
+			t.refused(m, r, err)
+		}
+		t.wake()
+	})
+}
+
+// The ways in which a neighbour does not give a piece.
+var (
+	errBusy   = errors.New("peer is busy")
+	errAbsent = errors.New("peer does not have the piece")
+	errOwn    = errors.New("piece not written")
+)
+
+// ask fetches one piece from a neighbour, checks it and writes it.
+func (t *task) ask(ctx context.Context, m *member, list *piece.List, r swarm.Request) error {
+	_, n := list.Bounds(r.Piece)
+	if err := t.e.download.WaitN(ctx, int(n)); err != nil {
+		return err
+	}
+	id := list.ID()
+	head := &transferpb.PieceReply{}
+	reply := &bulk{head: head}
+	err := m.peer.conn.Invoke(ctx, transferpb.Transfer_Piece_FullMethodName, &transferpb.PieceRequest{
+		Digest: t.digest.String(), List: id[:], Piece: int32(r.Piece), Node: t.e.cfg.Self.ID, Lone: r.LastResort, Urgent: r.Urgent(),
+	}, reply)
+	if err != nil {
+		return err
+	}
+	defer reply.free()
+	t.mu.Lock()
+	t.fetcher.Load(r.Peer, int(head.GetLoad()))
+	t.mu.Unlock()
+	switch head.GetStatus() {
+	case transferpb.PieceReply_STATUS_OK:
+		return t.accept(list, r.Piece, reply.data, r.Peer, false)
+	case transferpb.PieceReply_STATUS_BUSY:
+		return errBusy
+	default:
+		return errAbsent
+	}
+}
+
+// accept checks a piece and writes it: the only way by which a peer's bytes come in.
+func (t *task) accept(list *piece.List, i int, data mem.BufferSlice, from swarm.Peer, pushed bool) error {
+	_, n := list.Bounds(i)
+	if int64(data.Len()) != n {
+		return &oci.MismatchError{Digest: t.digest, Piece: i}
+	}
+	buf := t.e.buffer(n)
+	defer t.e.recycle(buf)
+	data.CopyTo(*buf)
+	t.e.counters.receivedBytes.Add(n)
+	t.e.counters.piecesReceived.Add(1)
+	if err := list.Check(i, *buf); err != nil {
+		return err
+	}
+	return t.write(list, i, *buf, from, pushed)
+}
+
+// write stores a checked piece and tells the logic.
+func (t *task) write(list *piece.List, i int, data []byte, from swarm.Peer, pushed bool) error {
+	t.mu.Lock()
+	partial := t.partial
+	same := t.list == list
+	t.mu.Unlock()
+	if !same || partial == nil {
+		return errOwn
+	}
+	if err := partial.WritePiece(i, data); err != nil {
+		return errors.Join(errOwn, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list == list {
+		t.stored(i, from, pushed)
+	}
+	return nil
+}
+
+// refused tells the logic why a piece did not come. The caller holds mu.
+func (t *task) refused(m *member, r swarm.Request, err error) {
+	now := t.e.now()
+	bad, lied := errors.AsType[*oci.MismatchError](err)
+	switch {
+	case lied:
+		t.e.counters.mismatches.Add(1)
+		t.log.Warn("peer sent a piece that does not match", slog.String("peer", m.node.ID), slog.Int("piece", bad.Piece))
+		t.suspect(m, r.Piece, now)
+	case errors.Is(err, errBusy):
+		t.fetcher.Busy(r.Peer, r.Piece, now, 0)
+	case errors.Is(err, errAbsent):
+		t.fetcher.Failed(r.Peer, r.Piece, swarm.Gone, now)
+	case errors.Is(err, errOwn):
+		t.log.Warn("piece not written", slog.Int("piece", r.Piece), slog.Any("error", err))
+		t.fetcher.Failed(r.Peer, r.Piece, swarm.Broken, now)
+	default:
+		t.fetcher.Failed(r.Peer, r.Piece, swarm.Broken, now)
+	}
+}
+
+// suspect blames whoever a mismatch is the fault of. A piece in the middle that does not match its list is the fault
+// of the peer that sent it. The last piece also fails when the list was forged: then every source fails, and it is
+// its issuer's fault. The caller holds mu.
+func (t *task) suspect(m *member, i int, now time.Duration) {
+	last := i == t.list.Count()-1
+	if !last {
+		t.fetcher.Failed(m.handle, i, swarm.Mismatch, now)
+		return
+	}
+	t.fetcher.Failed(m.handle, i, swarm.Gone, now)
+	if t.lastDoubts == nil {
+		t.lastDoubts = make(map[string]struct{})
+	}
+	t.lastDoubts[m.node.ID] = struct{}{}
+	if len(t.lastDoubts) >= 2 || m.node.ID == t.list.Issuer() {
+		t.condemn(t.list)
+	}
+}
+
+// piece answers a neighbour that asks for a piece.
+func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, error) {
+	head := &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_ABSENT}
+	reply := &bulk{head: head}
+	t := e.taskOf(q.GetDigest())
+	if t == nil {
+		return reply, nil
+	}
+	if !t.admit(q, head) {
+		return reply, nil
+	}
+	defer e.group.Done()
+	n := t.size(int(q.GetPiece()))
+	if err := e.upload.WaitN(ctx, int(n)); err != nil {
+		t.sent(q.GetNode())
+		return nil, err
+	}
+	buf, err := t.read(ctx, int(q.GetPiece()))
+	if err != nil {
+		t.sent(q.GetNode())
+		t.log.Warn("piece not readable", slog.Any("error", err))
+		return reply, nil
+	}
+	e.counters.sentBytes.Add(n)
+	e.counters.piecesSent.Add(1)
+	head.Status = transferpb.PieceReply_STATUS_OK
+	// The slot is free again once the bytes have left for the socket, which is when gRPC frees the buffer.
+	reply.data = mem.BufferSlice{mem.NewBuffer(buf, slotPool{e, func() { t.sent(q.GetNode()) }})}
+	return reply, nil
+}
+
+// admit takes an upload slot for a request, or says in head why not. With true the caller owes group.Done.
+func (t *task) admit(q *transferpb.PieceRequest, head *transferpb.PieceReply) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := int(q.GetPiece())
+	if t.done || t.fetcher == nil || !t.sameList(q.GetList()) || !t.fetcher.Has(i) {
+		return false
+	}
+	handle, ok := t.handles[q.GetNode()]
+	if !ok {
+		return false
+	}
+	seedOK := !t.seeding() || t.register.Seeder().Admit(i, q.GetLone())
+	if !seedOK || !t.uploads.Admit(handle, q.GetUrgent() || q.GetLone(), t.e.now()) {
+		head.Status = transferpb.PieceReply_STATUS_BUSY
+		head.Load = int32(t.uploads.Load())
+		t.e.counters.busy.Add(1)
+		return false
+	}
+	head.Load = int32(t.uploads.Load())
+	t.e.group.Add(1)
+	return true
+}
+
+// sameList tells whether a peer's pieces and this node's are checked by one list. A blob that is whole here has been
+// proven, whoever issued its list. The caller holds mu.
+func (t *task) sameList(id []byte) bool {
+	if t.complete() {
+		return true
+	}
+	mine := t.list.ID()
+	return string(mine[:]) == string(id)
+}
+
+func (t *task) size(i int) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, n := t.list.Bounds(i)
+	return n
+}
+
+// sent gives an upload slot back.
+func (t *task) sent(node string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.uploads.Done(t.handles[node])
+	t.wake()
+}
+
+// A slotPool is a mem.BufferPool of one buffer: it takes the buffer back and tells that it has been sent.
+type slotPool struct {
+	e    *Engine
+	sent func()
+}
+
+func (p slotPool) Get(n int) *[]byte { return p.e.buffer(int64(n)) }
+
+func (p slotPool) Put(b *[]byte) {
+	p.e.recycle(b)
+	p.sent()
+}
+
+// push sends a piece that nobody asked for. The caller holds mu.
+func (t *task) push(ctx context.Context, p swarm.Push) {
+	m, list := t.members[p.Peer], t.list
+	s := t.register.Seeder()
+	if m == nil || !t.fetcher.Has(p.Piece) {
+		s.Refused(p.Peer, p.Piece, true, t.e.now())
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	t.pushing[p] = cancel
+	t.uploads.Force(p.Peer)
+	register := t.register
+	t.e.group.Go(func() {
+		reply, err := t.give(ctx, m, list, p.Piece)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		cancel()
+		delete(t.pushing, p)
+		t.uploads.Done(p.Peer)
+		now := t.e.now()
+		switch {
+		case err != nil:
+			register.Seeder().Failed(p.Peer, p.Piece, now)
+		case reply.GetAccepted():
+			register.Seeder().Acked(p.Peer, p.Piece, now)
+			register.Have(p.Peer, []uint32{uint32(p.Piece)})
+		default:
+			register.Seeder().Refused(p.Peer, p.Piece, reply.GetHad(), now)
+		}
+		t.wake()
+	})
+}
+
+// give sends one piece to a registered node.
+func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*transferpb.PushReply, error) {
+	_, n := list.Bounds(i)
+	if err := t.e.upload.WaitN(ctx, int(n)); err != nil {
+		return nil, err
+	}
+	buf, err := t.read(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	id := list.ID()
+	data := mem.NewBuffer(buf, slotPool{t.e, func() {}})
+	msg := &bulk{
+		head: &transferpb.PushRequest{Digest: t.digest.String(), List: id[:], Piece: int32(i), Node: t.e.cfg.Self.ID},
+		data: mem.BufferSlice{data},
+	}
+	t.e.counters.sentBytes.Add(n)
+	t.e.counters.piecesSent.Add(1)
+	t.e.counters.pushes.Add(1)
+	reply := &transferpb.PushReply{}
+	return reply, m.peer.conn.Invoke(ctx, transferpb.Transfer_Push_FullMethodName, msg, reply)
+}
+
+// pushed takes a piece that the meeting point sent unasked.
+func (e *Engine) pushed(_ context.Context, b *bulk) (*transferpb.PushReply, error) {
+	defer b.free()
+	q := b.head.(*transferpb.PushRequest)
+	t := e.taskOf(q.GetDigest())
+	if t == nil {
+		return &transferpb.PushReply{}, nil
+	}
+	i := int(q.GetPiece())
+	t.mu.Lock()
+	list := t.list
+	if list == nil || t.done || t.complete() || !t.sameList(q.GetList()) || i < 0 || i >= list.Count() {
+		had := t.complete()
+		t.mu.Unlock()
+		return &transferpb.PushReply{Had: had}, nil
+	}
+	from := t.handles[q.GetNode()]
+	known := i < list.Known()
+	if !t.fetcher.Expect(i, t.e.now()) {
+		t.mu.Unlock()
+		return &transferpb.PushReply{Had: true}, nil
+	}
+	t.mu.Unlock()
+	err := error(errAbsent)
+	if known || t.awaitMidstate(list, i) {
+		err = t.accept(list, i, b.data, from, true)
+	}
+	if err == nil {
+		return &transferpb.PushReply{Accepted: true}, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list == list {
+		t.fetcher.Unexpect(i)
+		if _, lied := errors.AsType[*oci.MismatchError](err); lied {
+			t.e.counters.mismatches.Add(1)
+			t.log.Warn("meeting point pushed a piece that does not match", slog.String("peer", q.GetNode()), slog.Int("piece", i))
+			if i == list.Count()-1 {
+				t.condemn(list)
+			}
+		}
+	}
+	return &transferpb.PushReply{}, nil
+}
+
+// awaitMidstate waits until piece i can be checked: a push may overtake the midstate that travels by Register.
+func (t *task) awaitMidstate(list *piece.List, i int) bool {
+	deadline := time.NewTimer(t.e.cfg.PieceTimeout)
+	defer deadline.Stop()
+	for {
+		grown := list.Grown()
+		if i < list.Known() {
+			return true
+		}
+		select {
+		case <-grown:
+		case <-t.ended:
+			return false
+		case <-deadline.C:
+			return false
+		}
+	}
+}
+
+// taskOf is the task of a digest that a peer named. A blob that is whole on disk gets a task, which serves it.
+func (e *Engine) taskOf(text string) *task {
+	d, err := oci.ParseDigest(text)
+	if err != nil {
+		return nil
+	}
+	if t := e.find(d); t != nil {
+		return t
+	}
+	if _, err := e.store.Stat(d); err != nil {
+		return nil
+	}
+	t, err := e.task(Want{Digest: d})
+	if err != nil {
+		return nil
+	}
+	t.wait(-1)
+	select {
+	case <-t.listed:
+		return t
+	case <-t.ended:
+		return nil
+	}
+}

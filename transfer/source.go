@@ -1,0 +1,275 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/piece"
+)
+
+// gapLook is how often an owner that waits for what others have looks whether it must read it from the upstream.
+const gapLook = 250 * time.Millisecond
+
+// readUpstream reads what no live node has, piece by piece in order, until the blob is whole here.
+func (t *task) readUpstream(ctx context.Context) error {
+	t.setSource(true)
+	defer t.setSource(false)
+	look := time.NewTicker(gapLook)
+	defer look.Stop()
+	for {
+		from, to, ok := t.gap()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-t.whole:
+				return nil
+			case <-look.C:
+			}
+			continue
+		}
+		if err := t.readGap(ctx, from, to); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *task) setSource(on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.source = on
+	t.wake()
+}
+
+// gap is the next run of pieces that no live node has; to is -1 when the blob's size is not known yet.
+func (t *task) gap() (from, to int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list == nil {
+		return 0, -1, true
+	}
+	starving := t.fetcher.Starving(t.e.now())
+	missing := func(i int) bool {
+		if t.fetcher.Has(i) {
+			return false
+		}
+		elsewhere := t.fetcher.Held(i) || t.elsewhere != nil && t.elsewhere.Has(i)
+		return !elsewhere || starving && !t.fetcher.Held(i)
+	}
+	n := t.list.Count()
+	for from < n && !missing(from) {
+		from++
+	}
+	for to = from; to < n && missing(to); to++ {
+	}
+	return from, to, from < n
+}
+
+// A cut is one piece's bytes, in a buffer of the engine's.
+type cut struct {
+	i   int
+	buf *[]byte
+}
+
+// ahead is how many pieces are read before they are hashed.
+const ahead = 4
+
+// maxReopen is how often in a row a gap's reading is begun anew without a piece in between.
+const maxReopen = 2
+
+// readGap reads pieces from up to, not including, to. The upstream's own retries have been used up when it fails.
+func (t *task) readGap(ctx context.Context, from, to int) error {
+	fails := 0
+	for {
+		at, err := t.readStretch(ctx, from, to)
+		if err == nil || ctx.Err() != nil || fails >= maxReopen && at == from || !errors.Is(err, oci.ErrUnavailable) {
+			return err
+		}
+		if _, _, ok := t.gap(); !ok {
+			return nil // others have brought the rest
+		}
+		fails++
+		if at > from {
+			from, fails = at, 0
+			if to < 0 {
+				to = t.count()
+			}
+			if from >= to {
+				return nil
+			}
+		}
+		t.log.Info("reading the upstream again", slog.Int("piece", from), slog.Any("error", err))
+	}
+}
+
+func (t *task) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.list.Count()
+}
+
+// readStretch reads pieces in order from one answer of the upstream, hashing one while the next ones arrive, and says
+// how far it came.
+func (t *task) readStretch(ctx context.Context, from, to int) (at int, err error) {
+	body, err := t.openUpstream(ctx, from, to)
+	if err != nil {
+		return from, err
+	}
+	if to < 0 {
+		to = t.count()
+	}
+	t.mu.Lock()
+	list := t.list
+	t.mu.Unlock()
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = body.Close() })
+	defer stop()
+	cuts := make(chan cut, ahead)
+	g.Go(func() error {
+		defer close(cuts)
+		return t.cutBody(ctx, body, list, from, to, cuts)
+	})
+	at = from
+	g.Go(func() error {
+		var h *piece.Hasher
+		for c := range cuts {
+			if h == nil || h.Next() != list.Known() {
+				h = piece.NewHasher(list)
+			}
+			err := t.take(list, h, c)
+			t.e.recycle(c.buf)
+			if err != nil {
+				return err
+			}
+			at = c.i + 1
+		}
+		return nil
+	})
+	err = g.Wait()
+	for c := range cuts {
+		t.e.recycle(c.buf)
+	}
+	_ = body.Close()
+	return at, err
+}
+
+// openUpstream opens the answer that starts at piece from. The first answer tells the blob's size, from which this
+// node issues the list.
+func (t *task) openUpstream(ctx context.Context, from, to int) (Body, error) {
+	t.mu.Lock()
+	repo, list := t.repo, t.list
+	t.mu.Unlock()
+	var off int64
+	n := int64(-1)
+	if list != nil {
+		off, _ = list.Bounds(from)
+		if to >= 0 && to < list.Count() {
+			end, _ := list.Bounds(to)
+			n = end - off
+		}
+	}
+	body, err := t.e.upstream.Blob(ctx, repo, t.digest, off, n)
+	if err != nil {
+		return Body{}, err
+	}
+	t.mu.Lock()
+	t.vouch()
+	t.mu.Unlock()
+	if list == nil {
+		err = t.issue(ctx, repo, body.Size)
+	} else if body.Size >= 0 && body.Size != list.Size() {
+		err = fmt.Errorf("upstream says %s has %d bytes, the piece list says %d: %w",
+			t.digest, body.Size, list.Size(), &oci.MismatchError{Digest: t.digest, Piece: -1})
+	}
+	if err == nil {
+		err = t.skip(body, off)
+	}
+	if err != nil {
+		_ = body.Close()
+		return Body{}, err
+	}
+	return body, nil
+}
+
+// issue makes the list of a blob that this node reads first.
+func (t *task) issue(ctx context.Context, repo oci.Repository, size int64) error {
+	if size < 0 {
+		var err error
+		if size, err = t.e.upstream.StatBlob(ctx, repo, t.digest); err != nil {
+			return fmt.Errorf("size of %s: %w", t.digest, err)
+		}
+	}
+	return t.adopt(piece.Issue(t.digest, size, piece.SizeFor(size), t.e.cfg.Self.ID))
+}
+
+// skip reads past what an upstream without ranges sends again.
+func (t *task) skip(body Body, off int64) error {
+	again := off - body.Offset
+	if again <= 0 {
+		return nil
+	}
+	t.e.counters.reread.Add(again)
+	t.log.Warn("upstream cannot do ranges and sends again what the farm has", slog.Int64("bytes", again))
+	if _, err := io.CopyN(io.Discard, body, again); err != nil {
+		return fmt.Errorf("skip to byte %d of %s: %w", off, t.digest, errors.Join(oci.ErrUnavailable, err))
+	}
+	return nil
+}
+
+// cutBody cuts what arrives into pieces.
+func (t *task) cutBody(ctx context.Context, body io.Reader, list *piece.List, from, to int, cuts chan<- cut) error {
+	for i := from; i < to; i++ {
+		_, n := list.Bounds(i)
+		buf := t.e.buffer(n)
+		m, err := io.ReadFull(body, *buf)
+		t.e.counters.upstreamBytes.Add(int64(m))
+		if err != nil && n > 0 {
+			t.e.recycle(buf)
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = fmt.Errorf("upstream ended within piece %d of %s: %w", i, t.digest, oci.ErrUnavailable)
+			}
+			return err
+		}
+		select {
+		case cuts <- cut{i, buf}:
+		case <-ctx.Done():
+			t.e.recycle(buf)
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// take hashes a piece that came from the upstream and writes it. A piece whose end is known already is checked
+// against its midstates; the one that comes next in the chain extends it.
+func (t *task) take(list *piece.List, h *piece.Hasher, c cut) error {
+	known := list.Known()
+	var err error
+	switch {
+	case c.i < known:
+		err = list.Check(c.i, *c.buf)
+	case c.i == h.Next():
+		err = h.Piece(*c.buf)
+	default:
+		err = fmt.Errorf("piece %d of %s: %d are known: %w", c.i, t.digest, known, oci.ErrUnavailable)
+	}
+	if err != nil {
+		return fmt.Errorf("upstream %s: %w", t.repo.Upstream, err)
+	}
+	if err := t.write(list, c.i, *c.buf, self, false); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list == list {
+		t.fetcher.SetKnown(list.Known())
+	}
+	return nil
+}

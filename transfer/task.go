@@ -1,0 +1,439 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/piece"
+	"github.com/pullonce/pullonce/swarm"
+)
+
+// self is this node's own handle in every swarm.
+const self swarm.Peer = 0
+
+// errAbandoned ends a fetch that nobody waits for any more.
+var errAbandoned = errors.New("nobody waits for the blob any more")
+
+// A task is this node's part in the swarm of one blob: fetching it, holding it, or both.
+type task struct {
+	e       *Engine
+	digest  oci.Digest
+	cancel  context.CancelFunc
+	log     *slog.Logger
+	kick    chan struct{} // something changed: the driver looks again
+	listed  chan struct{} // closed when list and store are set, or the blob is whole
+	whole   chan struct{} // closed when every piece is here and checked
+	ended   chan struct{} // closed when the task is over; err says why
+	vouched chan struct{} // closed when repo has confirmed the blob
+
+	mu        sync.Mutex
+	repo      oci.Repository // through which the upstream is asked
+	claimed   int64          // bytes, as a manifest says
+	list      *piece.List
+	partial   *blobstore.Partial
+	blob      *blobstore.Blob
+	small     []byte // of a blob that came inline
+	fetcher   *swarm.Fetcher
+	uploads   *swarm.Uploads
+	register  *swarm.Register // of a meeting point
+	members   map[swarm.Peer]*member
+	handles   map[string]swarm.Peer
+	next      swarm.Peer
+	cancels   map[swarm.Request]context.CancelFunc
+	pushing   map[swarm.Push]context.CancelFunc
+	waiters   int
+	touched   time.Duration // when the last waiter left or was there
+	meeting   bool          // this node reads the upstream for the swarm, or has all of it
+	source    bool          // the upstream is being read
+	intends   bool          // it is about to be
+	seedState bool          // what the neighbours were told last
+	err       error
+	done      bool
+
+	lastDoubts map[string]struct{} // nodes whose last piece did not match
+	elsewhere  *piece.Bitmap       // what live nodes were found to have when this one took over
+}
+
+// A member is another node in the swarm.
+type member struct {
+	node    Node
+	handle  swarm.Peer
+	peer    *peer
+	outs    []*outbox // its exchange streams
+	guests  []*outbox // its register streams with this meeting point
+	dialing bool
+}
+
+func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
+	return &task{
+		e: e, digest: w.Digest, cancel: cancel, repo: w.Repository, claimed: w.Size,
+		log:  e.log.With(slog.String("digest", w.Digest.String())),
+		kick: make(chan struct{}, 1), listed: make(chan struct{}), whole: make(chan struct{}), ended: make(chan struct{}), vouched: make(chan struct{}),
+		members: make(map[swarm.Peer]*member), handles: map[string]swarm.Peer{e.cfg.Self.ID: self}, next: self + 1,
+		cancels: make(map[swarm.Request]context.CancelFunc), pushing: make(map[swarm.Push]context.CancelFunc),
+		touched: e.now(),
+	}
+}
+
+// run gets the blob and then serves it for as long as others take part.
+func (t *task) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	err := t.open(ctx)
+	if err == nil {
+		group.Go(func() { t.drive(ctx) })
+		group.Go(func() { t.watch(ctx, cancel) })
+		if !t.isComplete() {
+			err = t.obtain(ctx)
+		}
+		if err == nil {
+			t.serve(ctx)
+		}
+	}
+	t.end(err)
+	cancel()
+	group.Wait()
+	t.close()
+}
+
+// open takes up what the store has of the blob: all, some pieces, or nothing.
+func (t *task) open(ctx context.Context) error {
+	blob, err := t.e.store.Open(t.digest)
+	if err == nil {
+		return t.takeWhole(ctx, blob)
+	}
+	if !errors.Is(err, oci.ErrNotFound) {
+		t.log.Warn("blob not readable, fetching it anew", slog.Any("error", err))
+	}
+	partial, err := t.e.store.FindPartial(t.digest)
+	if err != nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.partial = partial
+	return t.begin(partial.List())
+}
+
+// takeWhole makes the task one of a blob that is whole here.
+func (t *task) takeWhole(ctx context.Context, blob *blobstore.Blob) error {
+	list, err := blob.EnsureList(ctx)
+	if err != nil {
+		_ = blob.Close()
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.blob = blob
+	return t.begin(list)
+}
+
+// adopt makes list the one that this task's pieces belong to, and opens the partial blob for it. A task that has
+// another list of the same digest keeps its own if that has been proven, and else starts over with the new one.
+func (t *task) adopt(list *piece.List) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list != nil {
+		if t.list.ID() == list.ID() {
+			return t.extend(1, list.Midstates(1))
+		}
+		if t.complete() {
+			return nil
+		}
+		t.forget()
+	}
+	partial, err := t.e.store.OpenPartial(list)
+	if err != nil {
+		return fmt.Errorf("open partial blob %s: %w", t.digest, err)
+	}
+	t.partial = partial
+	return t.begin(partial.List())
+}
+
+// begin sets up the swarm's logic for a list. The caller holds mu.
+func (t *task) begin(list *piece.List) error {
+	first := t.list == nil
+	t.list = list
+	has := piece.NewBitmap(list.Count())
+	if t.blob != nil {
+		has = piece.FullBitmap(list.Count())
+	} else if t.small != nil {
+		has = piece.FullBitmap(list.Count())
+	} else if t.partial != nil {
+		has = t.partial.Bitmap()
+	}
+	cfg := swarm.Default(list.Count())
+	cfg.Outstanding, cfg.StallAfter = t.e.cfg.Outstanding, t.e.cfg.PieceTimeout
+	t.fetcher = swarm.NewFetcher(cfg, has, newRand())
+	t.fetcher.SetKnown(list.Known())
+	t.uploads = swarm.NewUploads(t.e.cfg.UploadSlots)
+	t.register = nil
+	if first {
+		close(t.listed)
+	}
+	if t.complete() {
+		t.meeting = true
+		close(t.whole)
+	}
+	t.wake()
+	return nil
+}
+
+// forget drops the list and all pieces of it. The caller holds mu.
+func (t *task) forget() {
+	for r, cancel := range t.cancels {
+		cancel()
+		delete(t.cancels, r)
+	}
+	if t.partial != nil {
+		t.partial.Close()
+		t.partial = nil
+	}
+	for _, m := range t.members {
+		for _, o := range append(m.outs, m.guests...) {
+			o.close()
+		}
+	}
+	t.members = make(map[swarm.Peer]*member)
+	t.register = nil
+}
+
+// extend takes midstates that the meeting point sent. The caller holds mu.
+func (t *task) extend(first int, midstates []byte) error {
+	if len(midstates) == 0 {
+		return nil
+	}
+	if err := t.list.Extend(first, midstates); err != nil {
+		return err
+	}
+	t.fetcher.SetKnown(t.list.Known())
+	t.wake()
+	return nil
+}
+
+// complete tells whether every piece is here. The caller holds mu.
+func (t *task) complete() bool { return t.fetcher != nil && t.fetcher.Complete() }
+
+func (t *task) isComplete() bool {
+	select {
+	case <-t.whole:
+		return true
+	default:
+		return false
+	}
+}
+
+// stored notes a piece that is checked and written. The caller holds mu.
+func (t *task) stored(i int, from swarm.Peer, pushed bool) {
+	now := t.e.now()
+	var fresh bool
+	if pushed || from == self {
+		fresh = t.fetcher.Stored(i, now)
+	} else {
+		fresh = t.fetcher.Received(from, i, now)
+	}
+	if !fresh {
+		t.e.counters.duplicates.Add(1)
+	}
+	if from == self && t.register != nil {
+		t.register.Seeder().Add(i)
+	}
+	if t.complete() && !t.isComplete() {
+		t.meeting = true
+		close(t.whole)
+	}
+	t.wake()
+}
+
+// wake makes the driver look again. It never blocks.
+func (t *task) wake() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// vouch notes that the repository through which the blob is fetched has confirmed it. The caller holds mu.
+func (t *task) vouch() {
+	select {
+	case <-t.vouched:
+	default:
+		close(t.vouched)
+	}
+}
+
+// wait counts those who wait for the blob.
+func (t *task) wait(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiters += n
+	t.touched = t.e.now()
+}
+
+// needed tells whether anybody waits for the blob or takes part in its swarm with this node.
+func (t *task) needed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waiters > 0 || t.guests() > 0 || len(t.pushing) > 0 || t.uploads != nil && t.uploads.Load() > 0
+}
+
+// guests is how many nodes have registered with this meeting point. The caller holds mu.
+func (t *task) guests() int {
+	n := 0
+	for _, m := range t.members {
+		n += len(m.guests)
+	}
+	return n
+}
+
+// nearlyDone is the share of the blob from which on a fetch is finished although nobody waits.
+const nearlyDone = 0.9
+
+// watch ends a fetch that nobody has waited for during Linger, unless it is nearly done.
+func (t *task) watch(ctx context.Context, cancel context.CancelFunc) {
+	tick := time.NewTicker(t.e.cfg.Linger / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.whole:
+			return
+		case <-tick.C:
+		}
+		if t.idleFor() > t.e.cfg.Linger && t.e.retire(t, false) {
+			t.mu.Lock()
+			t.err = errAbandoned
+			t.mu.Unlock()
+			cancel()
+			return
+		}
+	}
+}
+
+// idleFor is how long nobody has waited for a fetch that is not nearly done.
+func (t *task) idleFor() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.e.now()
+	if t.waiters > 0 || t.guests() > 0 ||
+		t.fetcher != nil && float64(t.fetcher.Count()) >= nearlyDone*float64(t.list.Count()) {
+		t.touched = now
+	}
+	return now - t.touched
+}
+
+// serveIdle is how long a node stays in a swarm after the last one that it served.
+const serveIdle = 2 * time.Second
+
+// serve commits the blob and keeps the task while others need it.
+func (t *task) serve(ctx context.Context) {
+	if err := t.commit(); err != nil {
+		t.log.Warn("blob not stored", slog.Any("error", err))
+	}
+	tick := time.NewTicker(serveIdle)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if t.e.retire(t, false) {
+			return
+		}
+	}
+}
+
+// commit makes the partial blob a whole one.
+func (t *task) commit() error {
+	t.mu.Lock()
+	partial, repo := t.partial, t.repo
+	t.mu.Unlock()
+	if partial == nil {
+		return nil
+	}
+	if err := partial.Commit(blobstore.Origin{Repository: repo}); err != nil {
+		return err
+	}
+	t.e.holders.stored(t.digest)
+	return nil
+}
+
+// end says how the task went to everybody who waits for it.
+func (t *task) end(err error) {
+	t.e.retire(t, true)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+	if t.err != nil && t.partial != nil && !t.complete() {
+		t.partial.Fail(t.err)
+		if _, wrong := errors.AsType[*oci.MismatchError](t.err); wrong {
+			t.partial.Drop()
+		}
+	}
+	for _, m := range t.members {
+		for _, o := range append(m.outs, m.guests...) {
+			o.close()
+		}
+	}
+	t.done = true
+	close(t.ended)
+}
+
+// close gives back what the task holds.
+func (t *task) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.partial != nil {
+		t.partial.Close()
+		t.partial = nil
+	}
+	if t.blob != nil {
+		_ = t.blob.Close()
+		t.blob = nil
+	}
+}
+
+// failure is why the task ended; nil while it goes on, or when all went well.
+func (t *task) failure() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// read gives piece i, which is checked, in a buffer of the engine's.
+func (t *task) read(ctx context.Context, i int) (*[]byte, error) {
+	t.mu.Lock()
+	list, partial, blob, small := t.list, t.partial, t.blob, t.small
+	t.mu.Unlock()
+	off, n := list.Bounds(i)
+	buf := t.e.buffer(n)
+	var err error
+	switch {
+	case small != nil:
+		copy(*buf, small[off:])
+	case blob != nil:
+		_, err = blob.ReadPiece(ctx, i, *buf)
+	case partial != nil:
+		_, err = partial.ReadPiece(i, *buf)
+	default:
+		err = oci.ErrNotFound
+	}
+	if err != nil {
+		t.e.recycle(buf)
+		return nil, fmt.Errorf("read piece %d of %s: %w", i, t.digest, err)
+	}
+	return buf, nil
+}
+
+func newRand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
