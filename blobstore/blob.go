@@ -58,14 +58,7 @@ func (b *Blob) Checked() bool { return b.store.checked(b.entry) }
 
 // List is the blob's piece list, whose chain is closed, or nil when it was lost with the index; EnsureList makes it
 // anew.
-func (b *Blob) List() *piece.List {
-	b.entry.mu.Lock()
-	defer b.entry.mu.Unlock()
-	if b.entry.list == nil {
-		b.entry.list = b.store.index.list(b.entry.digest, b.size)
-	}
-	return b.entry.list
-}
+func (b *Blob) List() *piece.List { return b.store.loadList(b.entry) }
 
 // EnsureList is the blob's piece list. When it was lost, the whole blob is hashed first; bytes that turn out wrong are
 // an *oci.MismatchError, and the blob is gone.

@@ -3,9 +3,11 @@ package blobstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/pullonce/pullonce/oci"
@@ -13,6 +15,9 @@ import (
 
 // askBatch is how many blobs one question to the owners is about.
 const askBatch = 64
+
+// reliefBytes is how much goes when the disk is full before its time: enough for some pieces of some blobs.
+const reliefBytes = 64 << 20
 
 // A candidate is something that eviction may let go.
 type candidate struct {
@@ -81,31 +86,35 @@ func (s *Store) promised() int64 {
 	return n
 }
 
-// excess is how many bytes must go so that need more fit in under share of the budget, and that the free space which
-// is left to others is there.
-func (s *Store) excess(need int64, share float64) int64 {
-	over := int64(0)
+// excess is how many bytes must go so that all, reserved ones counted, is under share of the budget, and that the free
+// space which is left to others is there, with as much of a margin as share leaves.
+func (s *Store) excess(share float64) int64 {
+	over, reserved := int64(0), s.reserved.Load()
 	if s.cfg.MaxBytes > 0 {
-		over = s.taken() + need - int64(share*float64(s.cfg.MaxBytes))
+		over = s.taken() + reserved - int64(share*float64(s.cfg.MaxBytes))
 	}
 	if s.cfg.MinFreeBytes > 0 {
 		if free, err := s.disk.free(s.cfg.Dir); err == nil {
-			over = max(over, s.cfg.MinFreeBytes+s.promised()+need-free)
+			leave := int64((2 - share) * float64(s.cfg.MinFreeBytes))
+			over = max(over, leave+s.promised()+reserved-free)
 		}
 	}
 	return max(0, over)
 }
 
-// makeRoom lets the least valuable go until need more bytes fit into the budget. Run keeps a margin free by asking the
-// owners first; when that was not enough nobody is asked, since a pull waits. What is there of blob d stays. The caller
-// holds no digest's lock.
-func (s *Store) makeRoom(need int64, d oci.Digest) error {
+// makeRoom lets the least valuable go until need more bytes fit into the budget, and holds that room until release is
+// called: by then the bytes must be known to the store. Run keeps a margin free by asking the owners first; when that
+// was not enough nobody is asked, since a pull waits. What is there of blob d stays. The caller holds no digest's lock.
+func (s *Store) makeRoom(need int64, d oci.Digest) (release func(), err error) {
+	none := func() {}
 	if s.cfg.MaxBytes > 0 && need > s.cfg.MaxBytes {
-		return fmt.Errorf("blob of %d bytes does not fit into the cache of %d", need, s.cfg.MaxBytes)
+		return none, fmt.Errorf("blob of %d bytes does not fit into the cache of %d", need, s.cfg.MaxBytes)
 	}
-	over := s.excess(need, 1)
+	s.reserved.Add(need)
+	release = func() { s.reserved.Add(-need) }
+	over := s.excess(1)
 	if over == 0 {
-		return nil
+		return release, nil
 	}
 	s.wakeRun()
 	for _, c := range s.candidates() {
@@ -117,19 +126,39 @@ func (s *Store) makeRoom(need int64, d oci.Digest) error {
 			break
 		}
 	}
-	if over = s.excess(need, 1); over > 0 {
-		return fmt.Errorf("%d bytes too few in the cache for a blob of %d", over, need)
+	if over = s.excess(1); over > 0 {
+		release()
+		return none, fmt.Errorf("%d bytes too few in the cache for a blob of %d", over, need)
 	}
-	return nil
+	return release, nil
+}
+
+// relieve is for a disk that says that it is full although the budget is not: the least valuable go at once. It tells
+// whether anything went, so that trying again makes sense.
+func (s *Store) relieve(cause error, d oci.Digest) bool {
+	if !errors.Is(cause, syscall.ENOSPC) && !errors.Is(cause, syscall.EDQUOT) {
+		return false
+	}
+	left := int64(reliefBytes)
+	for _, c := range s.candidates() {
+		if c.digest == d {
+			continue
+		}
+		s.drop(c)
+		if left -= c.size; left <= 0 {
+			break
+		}
+	}
+	return left < reliefBytes
 }
 
 // evict brings the store from above the high mark to the low mark, asking first: what others hold goes before what may
 // be the farm's last copy. Only above the hard limit what no one allowed goes too.
 func (s *Store) evict(ctx context.Context) {
-	if s.excess(0, s.cfg.HighMark) == 0 {
+	if s.excess(s.cfg.HighMark) == 0 {
 		return
 	}
-	over := s.excess(0, s.cfg.LowMark)
+	over := s.excess(s.cfg.LowMark)
 	var refused []candidate
 	for batch := range slices.Chunk(s.candidates(), askBatch) {
 		allowed := s.mayDrop(ctx, batch)
@@ -145,7 +174,7 @@ func (s *Store) evict(ctx context.Context) {
 			}
 		}
 	}
-	hard := s.excess(0, 1)
+	hard := s.excess(1)
 	for _, c := range refused {
 		if hard <= 0 {
 			return

@@ -2,9 +2,7 @@ package blobstore_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/blobstore/blobstoretest"
+	"github.com/pullonce/pullonce/oci"
 )
 
 // A fault decides which operation on which file fails, and counts.
@@ -182,156 +181,13 @@ func TestAPieceThatTheDiskDoesNotGiveBackIsFetchedAnew(t *testing.T) {
 	}
 }
 
-// memoryPartial is a blob that lives in memory with a window of four pieces.
-func memoryPartial(t *testing.T, data []byte, change func(*blobstore.Config)) *blobstore.Partial {
+// mountSmall mounts a file system of 4 MiB for the test.
+func mountSmall(t *testing.T) (dir string) {
 	t.Helper()
-	s := openStore(t, func(c *blobstore.Config) {
-		c.MaxBytes, c.MemoryWindow = 1, 4*blobstoretest.PieceSize
-		if change != nil {
-			change(c)
-		}
-	})
-	p, err := s.OpenPartial(blobstoretest.List(t, data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Close)
-	return p
-}
-
-func TestMemoryKeepsAWindowOfPieces(t *testing.T) {
-	data := blobstoretest.Data(4, 12*blobstoretest.PieceSize)
-	p := memoryPartial(t, data, nil)
-	write := func(i int) error { return p.WritePiece(i, blobstoretest.Piece(p.List(), data, i)) }
-	for i := range 8 { // nobody reads: pieces are only passed on
-		if err := write(i); err != nil {
-			t.Fatalf("WritePiece(%d) = %v; want nil", i, err)
-		}
-	}
-	if got := p.Bitmap(); got.Count() != 4 || !got.Has(7) || got.Has(3) {
-		t.Errorf("kept %x; want the last four", got.Bytes())
-	}
-	r, err := p.OpenReader()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = r.Close() }()
-	ctx, cancel := context.WithCancel(t.Context())
-	var out slowWriter
-	done := make(chan error, 1)
-	go func() { done <- r.WriteRange(ctx, &out, 0, r.Size()) }()
-	waitFor(t, func() bool { from, _ := p.Window(); return from == 0 })
-	if from, to := p.Window(); from != 0 || to != 4 {
-		t.Errorf("Window with a reader at the start = %d to %d; want 0 to 4", from, to)
-	}
-	if err := write(8); !errors.Is(err, blobstore.ErrWindow) {
-		t.Errorf("WritePiece(8) outside of the window = %v; want ErrWindow", err)
-	}
-	waited := make(chan error, 1)
-	go func() { waited <- p.WaitWindow(ctx, 4) }()
-	for i := range 4 {
-		if err := write(i); err != nil {
-			t.Fatalf("WritePiece(%d) = %v; want nil", i, err)
-		}
-	}
-	if err := <-waited; err != nil {
-		t.Errorf("WaitWindow(4) once the reader moved = %v; want nil", err)
-	}
-	cancel()
-	<-done
-}
-
-type slowWriter struct {
-	mu  sync.Mutex
-	got bytes.Buffer
-}
-
-func (w *slowWriter) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.got.Write(b)
-}
-
-func waitFor(t *testing.T, what func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if what() {
-			return
-		}
-	}
-	t.Fatal("what was waited for did not come")
-}
-
-// stalledWriter takes nothing until it is let go.
-type stalledWriter struct {
-	bytes.Buffer
-	letGo chan struct{}
-}
-
-func (w *stalledWriter) Write(b []byte) (int, error) {
-	<-w.letGo
-	return w.Buffer.Write(b)
-}
-
-func TestAStalledReaderHoldsTheOthersUpForAShortTimeOnly(t *testing.T) {
-	data := blobstoretest.Data(5, 30*blobstoretest.PieceSize+7)
-	p := memoryPartial(t, data, func(c *blobstore.Config) { c.MemoryStall = 50 * time.Millisecond })
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	feeding := make(chan error, 1)
-	go func() { feeding <- feed(ctx, p, data) }()
-	stalled, quick := &stalledWriter{letGo: make(chan struct{})}, &slowWriter{}
-	var readers [2]*blobstore.PartialReader
-	for k := range readers {
-		r, err := p.OpenReader()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = r.Close() }()
-		readers[k] = r
-	}
-	late := make(chan error, 1)
-	go func() { late <- readers[0].WriteRange(ctx, stalled, 0, p.Size()) }()
-	if err := readers[1].WriteRange(ctx, quick, 0, p.Size()); err != nil || !bytes.Equal(quick.got.Bytes(), data) {
-		t.Errorf("reader beside a stalled one: %d bytes, %v; want all", quick.got.Len(), err)
-	}
-	close(stalled.letGo)
-	if err := <-late; err != nil || !bytes.Equal(stalled.Bytes(), data) {
-		t.Errorf("reader that stalled and went on: %d bytes, %v; want all", stalled.Len(), err)
-	}
-	cancel()
-	if err := <-feeding; err != nil {
-		t.Errorf("WritePiece: %v", err)
-	}
-}
-
-// feed writes the pieces that the window asks for until ctx is done.
-func feed(ctx context.Context, p *blobstore.Partial, data []byte) error {
-	for ctx.Err() == nil {
-		changed := p.Changed()
-		from, to := p.Window()
-		for i := from; i < to; i++ {
-			if p.Has(i) {
-				continue
-			}
-			if err := p.WritePiece(i, blobstoretest.Piece(p.List(), data, i)); err != nil && !errors.Is(err, blobstore.ErrWindow) {
-				return err
-			}
-		}
-		select {
-		case <-changed:
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-		}
-	}
-	return nil
-}
-
-func TestARealFullDiskFailsNoPull(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounting a small file system needs root")
 	}
-	dir := t.TempDir()
+	dir = t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		t.Skipf("this machine does not let tests mount: %v", err)
 	}
@@ -340,6 +196,25 @@ func TestARealFullDiskFailsNoPull(t *testing.T) {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	})
+	return dir
+}
+
+func TestADiskThatIsFullBeforeTheBudgetIsMakesRoom(t *testing.T) {
+	s := openDir(t, mountSmall(t), nil)
+	for k := range uint64(8) {
+		data := blobstoretest.Data(k, mebi)
+		blobstoretest.Commit(t, s, data)
+		if err := s.Put(t.Context(), blobstoretest.Digest(data[:k]), data[:k], blobstore.Origin{}); err != nil {
+			t.Errorf("Put %d = %v; want nil", k, err)
+		}
+	}
+	if got := s.Stats(); got.Evicted == 0 || got.MemoryOnly != 0 {
+		t.Errorf("Stats = %+v; want blobs evicted and none in memory", got)
+	}
+}
+
+func TestARealFullDiskFailsNoPull(t *testing.T) {
+	dir := mountSmall(t)
 	cfg := blobstore.Default(dir)
 	cfg.MemoryWindow = 4 * blobstoretest.PieceSize
 	s, err := blobstore.Open(cfg, quiet(t))
@@ -367,32 +242,70 @@ func TestARealFullDiskFailsNoPull(t *testing.T) {
 	}
 }
 
-// pull has a blob arrive and read at the same time.
-func pull(ctx context.Context, s *blobstore.Store, t *testing.T, data []byte) error {
-	p, err := s.OpenPartial(blobstoretest.List(t, data))
+// The disk stops after every number of operations in turn, as under a kill there. What was promised before is there
+// afterwards, and nothing is wrong.
+func TestAStopAfterAnyDiskOperationLeavesAStoreThatOpens(t *testing.T) {
+	old, arriving, small := blobstoretest.Data(1, 2*blobstoretest.PieceSize), blobstoretest.Data(2, 3*blobstoretest.PieceSize), []byte("{}")
+	base := t.TempDir()
+	s := openDir(t, base, nil)
+	blobstoretest.Commit(t, s, old)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	flipBit(t, blobFile(base, blobstoretest.Digest(old)), 10)
+	for n := int64(0); ; n++ {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(base)); err != nil {
+			t.Fatal(err)
+		}
+		bad := &fault{err: syscall.EIO, ops: "open create write truncate sync rename"}
+		bad.skip.Store(n)
+		promised := stopInTheMiddle(t, dir, bad, old, arriving, small)
+		s := openDir(t, dir, nil)
+		for d, data := range promised {
+			if got, err := blobstoretest.Read(t, s, d); err != nil || !bytes.Equal(got, data) || !s.Linked(nginx, d) {
+				t.Errorf("stop after %d operations: promised blob %s: %d bytes, %v; want it whole and linked", n, d, len(got), err)
+			}
+		}
+		s.Each(func(d oci.Digest, _ int64) bool {
+			if got, err := blobstoretest.Read(t, s, d); err == nil && blobstoretest.Digest(got) != d {
+				t.Errorf("stop after %d operations: blob %s is wrong", n, d)
+			}
+			return true
+		})
+		if err := pull(t.Context(), s, t, arriving); err != nil && !errors.Is(err, blobstore.ErrWhole) {
+			t.Errorf("stop after %d operations: pull afterwards = %v; want nil", n, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if bad.hits.Load() == 0 {
+			t.Logf("stopped after each of %d operations", n)
+			return
+		}
+	}
+}
+
+// stopInTheMiddle finds rot, commits, puts, links and deletes on a disk that stops somewhere; it returns what was
+// promised to stay.
+func stopInTheMiddle(t *testing.T, dir string, bad *fault, old, arriving, small []byte) map[oci.Digest][]byte {
+	t.Helper()
+	promised := make(map[oci.Digest][]byte)
+	s, err := blobstore.OpenFaulty(blobstore.Default(dir), quiet(t), bad.check)
 	if err != nil {
-		return err
+		return promised
 	}
-	defer p.Close()
-	r, err := p.OpenReader()
-	if err != nil {
-		return err
+	defer func() { _ = s.Close() }()
+	if got, err := blobstoretest.Read(t, s, blobstoretest.Digest(old)); err == nil {
+		t.Errorf("read of a rotten blob = %d bytes, nil; want an error", len(got))
 	}
-	defer func() { _ = r.Close() }()
-	feedCtx, cancel := context.WithCancel(ctx)
-	feeding := make(chan error, 1)
-	go func() { feeding <- feed(feedCtx, p, data) }()
-	var got bytes.Buffer
-	err = r.WriteRange(ctx, &got, 0, r.Size())
-	cancel()
-	if feedErr := <-feeding; err == nil {
-		err = feedErr
+	if pull(t.Context(), s, t, arriving) == nil && has(s, arriving) {
+		if s.Link(nginx, blobstoretest.Digest(arriving)) == nil && s.Usage().Alarm == "" {
+			promised[blobstoretest.Digest(arriving)] = arriving
+		}
 	}
-	if err == nil && !bytes.Equal(got.Bytes(), data) {
-		err = fmt.Errorf("reader got %d bytes that differ", got.Len())
+	if err := s.PutManifest(blobstoretest.Digest(small), "x", small, nginx); err == nil {
+		promised[blobstoretest.Digest(small)] = small
 	}
-	if commitErr := p.Commit(blobstore.Origin{}); err == nil && !errors.Is(commitErr, blobstore.ErrNotKept) {
-		err = commitErr
-	}
-	return err
+	return promised
 }

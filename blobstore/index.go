@@ -1,14 +1,10 @@
 package blobstore
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash/crc32"
-	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -35,8 +31,8 @@ type index struct {
 	store *Store
 	path  string
 
-	dbMu sync.RWMutex
-	db   *bolt.DB // nil when the index cannot be used; the memory then does alone
+	db      atomic.Pointer[bolt.DB] // nil when the index cannot be used; the memory then does alone
+	damaged atomic.Bool             // damage showed: db was given up and is made anew at the next flush
 
 	mu       sync.Mutex
 	queue    map[indexKey][]byte // a nil value deletes
@@ -48,13 +44,6 @@ type index struct {
 }
 
 type indexKey struct{ bucket, key string }
-
-// A knownBlob is what the index remembers of a whole blob.
-type knownBlob struct {
-	lastUse int64
-	stamp   stamp
-	meta    meta
-}
 
 // openIndex opens the index and reads what it knows of whole blobs. One that cannot be read is thrown away. The
 // store's index is set in any case.
@@ -85,124 +74,13 @@ func (x *index) open() (known map[oci.Digest]knownBlob, err error) {
 		if err != nil {
 			return err
 		}
-		x.db = db
-		known, err = readIndex(db)
-		return err
-	})
-	if err != nil && x.db != nil {
-		_ = guard(x.db.Close)
-		x.db = nil
-	}
-	return known, err
-}
-
-// checkIndexSize refuses a file that was cut short: reading a mapped page past the end would end the process. The two
-// first pages hold, at fixed places, the page size and the number of pages in use.
-func checkIndexSize(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
+		if known, err = readIndex(db); err != nil {
+			return errors.Join(err, db.Close())
+		}
+		x.db.Store(db)
 		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() == 0 {
-		return nil
-	}
-	const header, pageSizeAt, pagesAt = 16, 8, 40
-	page := make([]byte, header+64)
-	for _, at := range []int64{0, int64(os.Getpagesize())} {
-		if _, err := f.ReadAt(page, at); err != nil {
-			return fmt.Errorf("index of %d bytes: %w", info.Size(), err)
-		}
-		size := int64(binary.NativeEndian.Uint32(page[header+pageSizeAt:]))
-		pages := binary.NativeEndian.Uint64(page[header+pagesAt:])
-		if size != int64(os.Getpagesize()) || pages > uint64(info.Size()/size) {
-			return fmt.Errorf("index of %d bytes says %d pages of %d", info.Size(), pages, size)
-		}
-	}
-	return nil
-}
-
-// A damageError says that the index's file is not what it should be.
-type damageError struct{ cause any }
-
-func (e *damageError) Error() string { return fmt.Sprintf("index damaged: %v", e.cause) }
-
-// guard runs f and turns a panic, also one over a fault in mapped memory, into an error: damage in a cache must not
-// end the process.
-func guard(f func() error) (err error) {
-	old := debug.SetPanicOnFault(true)
-	defer debug.SetPanicOnFault(old)
-	defer func() {
-		if p := recover(); p != nil {
-			err = &damageError{p}
-		}
-	}()
-	return f()
-}
-
-func readIndex(db *bolt.DB) (map[oci.Digest]knownBlob, error) {
-	known := make(map[oci.Digest]knownBlob)
-	err := db.View(func(tx *bolt.Tx) error {
-		for err := range tx.Check() {
-			return err
-		}
-		b := tx.Bucket([]byte(entryBucket))
-		if b == nil {
-			return nil
-		}
-		return b.ForEach(func(key, value []byte) error {
-			d, err := oci.ParseDigest(string(key))
-			if err != nil {
-				return err
-			}
-			if k, ok := parseKnown(value); ok {
-				known[d] = k
-			}
-			return nil
-		})
 	})
 	return known, err
-}
-
-func (k knownBlob) marshal() []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(k.lastUse))
-	b = binary.BigEndian.AppendUint64(b, uint64(k.stamp.ModTime))
-	b = binary.BigEndian.AppendUint64(b, uint64(k.stamp.Size))
-	return seal(append(b, k.meta.marshal()...))
-}
-
-func parseKnown(raw []byte) (knownBlob, bool) {
-	raw, ok := unseal(raw)
-	if !ok || len(raw) < 24 {
-		return knownBlob{}, false
-	}
-	m, err := parseMeta(raw[24:])
-	return knownBlob{
-		lastUse: int64(binary.BigEndian.Uint64(raw)),
-		stamp:   stamp{ModTime: int64(binary.BigEndian.Uint64(raw[8:])), Size: int64(binary.BigEndian.Uint64(raw[16:]))},
-		meta:    m,
-	}, err == nil
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// seal puts a checksum before data, unseal takes it off and tells whether it held.
-func seal(data []byte) []byte {
-	return append(binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli)), data...)
-}
-
-func unseal(raw []byte) ([]byte, bool) {
-	if len(raw) < 4 {
-		return nil, false
-	}
-	return raw[4:], binary.BigEndian.Uint32(raw) == crc32.Checksum(raw[4:], castagnoli)
 }
 
 func (x *index) putEntry(e *entry) {
@@ -283,12 +161,22 @@ func (x *index) get(bucket, key string) []byte {
 }
 
 func (x *index) view(f func(*bolt.Tx) error) error {
-	x.dbMu.RLock()
-	defer x.dbMu.RUnlock()
-	if x.db == nil {
+	return x.use(func(db *bolt.DB) error { return db.View(f) })
+}
+
+// use runs f on the database. One that shows damage is given up there and then, without closing it: where bbolt met
+// the damage it may have left its locks taken.
+func (x *index) use(f func(*bolt.DB) error) error {
+	db := x.db.Load()
+	if db == nil {
 		return ErrClosed
 	}
-	return guard(func() error { return x.db.View(f) })
+	err := guard(func() error { return f(db) })
+	if _, damaged := errors.AsType[*damageError](err); damaged && x.db.CompareAndSwap(db, nil) {
+		x.store.log.Warn("index damaged, to be made anew", "error", err.Error())
+		x.damaged.Store(true)
+	}
+	return err
 }
 
 // flush puts the queue down. What cannot be put down stays queued as long as it is small; then it is let go, since the
@@ -296,6 +184,11 @@ func (x *index) view(f func(*bolt.Tx) error) error {
 func (x *index) flush() error {
 	x.flushMu.Lock()
 	defer x.flushMu.Unlock()
+	if x.damaged.Load() {
+		if err := x.rebuild(); err != nil {
+			return err
+		}
+	}
 	x.mu.Lock()
 	batch := x.queue
 	x.flushing, x.queue, x.queued = batch, make(map[indexKey][]byte), 0
@@ -306,9 +199,6 @@ func (x *index) flush() error {
 		return nil
 	}
 	err := x.update(batch)
-	if _, damaged := errors.AsType[*damageError](err); damaged {
-		err = x.rebuild(err)
-	}
 	x.mu.Lock()
 	x.flushing = nil
 	if err != nil {
@@ -332,81 +222,48 @@ func (x *index) requeue(batch map[indexKey][]byte) {
 }
 
 func (x *index) update(batch map[indexKey][]byte) error {
-	x.dbMu.RLock()
-	defer x.dbMu.RUnlock()
-	if x.db == nil {
-		return ErrClosed
-	}
-	return guard(func() error {
-		return x.db.Update(func(tx *bolt.Tx) error {
-			for key, value := range batch {
-				b, err := tx.CreateBucketIfNotExists([]byte(key.bucket))
-				if err != nil {
-					return err
-				}
-				if value == nil {
-					err = b.Delete([]byte(key.key))
-				} else {
-					err = b.Put([]byte(key.key), value)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	return x.use(func(db *bolt.DB) error {
+		return db.Update(func(tx *bolt.Tx) error { return apply(tx, batch) })
 	})
 }
 
-// rebuild begins the index anew from what memory knows, after damage showed while the node runs. The batch that met
-// it is queued again by the caller. Records are lost, as a cache may be.
-func (x *index) rebuild(cause error) error {
-	x.store.log.Warn("index damaged, made anew", "error", cause.Error())
-	x.dbMu.Lock()
-	if x.db != nil {
-		_ = guard(x.db.Close)
-		x.db = nil
-	}
-	err := x.store.remove(indexName)
-	if err == nil {
-		_, err = x.open()
-	}
-	x.dbMu.Unlock()
-	for _, e := range x.store.snapshot() {
-		x.putEntry(e)
-		e.mu.Lock()
-		l := e.list
-		e.mu.Unlock()
-		if l != nil {
-			x.putList(l)
+func apply(tx *bolt.Tx, batch map[indexKey][]byte) error {
+	for key, value := range batch {
+		b, err := tx.CreateBucketIfNotExists([]byte(key.bucket))
+		if err != nil {
+			return err
+		}
+		if value == nil {
+			err = b.Delete([]byte(key.key))
+		} else {
+			err = b.Put([]byte(key.key), value)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return errors.Join(cause, err)
+	return nil
 }
 
 // reopen tries again to open an index that could not be opened at the start.
 func (x *index) reopen() bool {
-	x.dbMu.Lock()
-	defer x.dbMu.Unlock()
-	if x.db == nil {
+	x.flushMu.Lock()
+	defer x.flushMu.Unlock()
+	if x.db.Load() == nil && !x.damaged.Load() {
 		_, _ = x.open()
 	}
-	return x.db != nil
+	return x.db.Load() != nil
 }
 
 func (x *index) close() error {
-	err := x.flush()
-	x.dbMu.Lock()
-	defer x.dbMu.Unlock()
-	if x.db == nil {
-		return nil
-	}
-	closeErr := guard(x.db.Close)
-	x.db = nil
-	if err != nil {
+	if err := x.flush(); err != nil {
 		x.store.log.Warn("index not put down, the next start reads the files", "error", err.Error())
 	}
-	return closeErr
+	db := x.db.Swap(nil)
+	if db == nil {
+		return nil
+	}
+	return guard(db.Close)
 }
 
 func (x *index) flushIfFull() {

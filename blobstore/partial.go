@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -96,6 +97,9 @@ func (p *Partial) WritePiece(i int, data []byte) error {
 	}
 	if !inMemory {
 		err := p.store.disk.writeAt(p.file, data, off)
+		if err != nil && p.store.relieve(err, p.list.Digest()) {
+			err = p.store.disk.writeAt(p.file, data, off)
+		}
 		if err == nil {
 			p.mark(i)
 			return nil
@@ -179,7 +183,9 @@ func (p *Partial) ReadPiece(i int, buf []byte) (int, error) {
 		return 0, fmt.Errorf("piece %d of partial blob %s: %w", i, p.list.Digest(), oci.ErrNotFound)
 	}
 	if err := p.store.disk.readAt(p.file, buf[:n], off); err != nil {
-		p.lose(i, err)
+		if !errors.Is(err, os.ErrClosed) {
+			p.lose(i, err)
+		}
 		return 0, fmt.Errorf("read piece %d of %s: %w", i, p.list.Digest(), err)
 	}
 	return int(n), nil
@@ -189,6 +195,9 @@ func (p *Partial) ReadPiece(i int, buf []byte) (int, error) {
 func (p *Partial) settle(i int, buf []byte) error {
 	off, _ := p.list.Bounds(i)
 	err := p.store.disk.readAt(p.file, buf, off)
+	if errors.Is(err, os.ErrClosed) {
+		return err // the last user has left meanwhile
+	}
 	if err == nil {
 		err = p.list.Check(i, buf)
 	}
@@ -313,23 +322,25 @@ func (p *Partial) look(off int64, unchecked bool) (end int64, settle int, wait <
 	if p.err != nil {
 		return -1, -1, nil, p.err
 	}
-	i, last := int(off/p.list.PieceSize()), p.list.Count()-1
-	if p.good.Has(i) {
+	i := int(off / p.list.PieceSize())
+	switch {
+	case p.good.Has(i):
 		if end := p.runEnd(i); end > off || end == p.list.Size() {
 			return end, -1, nil, nil
 		}
-		if next := p.stale.Next(0); next >= 0 && next < p.list.Known() {
-			return -1, next, nil, nil // the last piece waits for these
+		// Only the last piece gets here. It waits for all others, those from an earlier run among them.
+		if unchecked {
+			return p.list.Size(), -1, nil, nil
 		}
-	} else if p.stale.Has(i) && i < p.list.Known() {
+		if next := p.stale.Next(0); next >= 0 && next < p.list.Known() {
+			return -1, next, nil, nil
+		}
+	case p.stale.Has(i) && i < p.list.Known():
 		return -1, i, nil, nil
-	}
-	if unchecked && (i != last || !p.good.Has(i)) {
+	case unchecked:
 		if end := p.ahead.end(off); end > off {
 			return end, -1, nil, nil
 		}
-	} else if unchecked && p.good.Has(i) {
-		return p.list.Size(), -1, nil, nil
 	}
 	return -1, -1, p.wait(), nil
 }

@@ -16,7 +16,8 @@ import (
 // disk that cannot take the blob is none, the blob lives in memory then. The caller closes it.
 func (s *Store) OpenPartial(l *piece.List) (*Partial, error) {
 	d := l.Digest()
-	noRoom := s.makeRoomFor(l) // before the lock: what is evicted is locked too
+	release, noRoom := s.makeRoomFor(l) // before the lock: what is evicted is locked too
+	defer release()
 	defer s.lockDigest(d)()
 	if p, err := s.retainOpen(d); err != nil || p != nil {
 		if err == nil {
@@ -44,7 +45,7 @@ func (s *Store) OpenPartial(l *piece.List) (*Partial, error) {
 }
 
 // makeRoomFor evicts what l's blob needs beyond what it has on disk already; one that is open or whole needs nothing.
-func (s *Store) makeRoomFor(l *piece.List) error {
+func (s *Store) makeRoomFor(l *piece.List) (release func(), err error) {
 	d := l.Digest()
 	s.mu.RLock()
 	there := s.entries[d] != nil || s.partials[d] != nil
@@ -54,13 +55,14 @@ func (s *Store) makeRoomFor(l *piece.List) error {
 	}
 	s.mu.RUnlock()
 	if there {
-		return nil
+		return func() {}, nil
 	}
 	return s.makeRoom(need, d)
 }
 
 // FindPartial opens a partial blob that is open or on disk, with the list that it has; oci.ErrNotFound when there is
-// none. The caller closes it.
+// none. Who would issue a new list asks here first: under the list that the pieces came with none of them is fetched
+// again. The caller closes it.
 func (s *Store) FindPartial(d oci.Digest) (*Partial, error) {
 	defer s.lockDigest(d)()
 	if p, err := s.retainOpen(d); err != nil || p != nil {
@@ -245,6 +247,8 @@ func (p *Partial) shut() {
 	if !closed {
 		p.save()
 	}
+	p.saving.Lock() // Run may be saving it
+	defer p.saving.Unlock()
 	p.mu.Lock()
 	st, idle := p.state(), !p.gone && p.file != nil
 	inMemory := p.window != nil

@@ -40,10 +40,15 @@ func (s *Store) keep(d oci.Digest, data []byte, o Origin) error {
 
 func (s *Store) put(l *piece.List, data []byte, o Origin) error {
 	d := l.Digest()
-	if err := s.makeRoom(l.Size(), d); err != nil {
+	release, err := s.makeRoom(l.Size(), d)
+	if err != nil {
 		return err
 	}
+	defer release()
 	temp, err := s.writeTemp(data)
+	if err != nil && s.relieve(err, d) {
+		temp, err = s.writeTemp(data)
+	}
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func (s *Store) tidy(ctx context.Context) {
 
 // diskWorks tries what a new blob would need.
 func (s *Store) diskWorks() bool {
-	if s.excess(1<<20, 1) > 0 {
+	if s.excess(1) > 0 {
 		return false
 	}
 	name, err := s.writeTemp(make([]byte, 64<<10))

@@ -47,6 +47,7 @@ type Store struct {
 	alarmMu sync.Mutex
 	alarm   string
 
+	reserved       atomic.Int64 // bytes of blobs that have their room and are not known yet
 	memoryPartials atomic.Int64 // open partial blobs that live in memory
 	temps          atomic.Int64 // makes names of temporary files differ
 	recheck        chan *Partial

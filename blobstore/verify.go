@@ -34,16 +34,31 @@ type verification struct {
 
 // verification is the present check of e; one that ended longer ago than the scrub interval is begun anew.
 func (s *Store) verification(e *entry) *verification {
+	s.loadList(e)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.check != nil && !e.check.stale(s.cfg.ScrubInterval) {
 		return e.check
 	}
-	if e.list == nil {
-		e.list = s.index.list(e.digest, e.meta.Size)
-	}
 	e.check = s.newVerification(e, e.list, e.meta.Size)
 	return e.check
+}
+
+// loadList is e's piece list, from memory or the index, or nil when it is lost.
+func (s *Store) loadList(e *entry) *piece.List {
+	e.mu.Lock()
+	l, size := e.list, e.meta.Size
+	e.mu.Unlock()
+	if l != nil {
+		return l
+	}
+	l = s.index.list(e.digest, size)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.list == nil {
+		e.list = l
+	}
+	return e.list
 }
 
 func (s *Store) newVerification(e *entry, l *piece.List, size int64) *verification {

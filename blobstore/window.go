@@ -124,20 +124,20 @@ func (p *Partial) needed() (from, limit int) {
 		from = max(0, p.seen.NextClear(0))
 		return from, count
 	}
-	moving, any := count, count
+	moving, lowest := count, count
 	for at := range p.readers {
 		first := min(int(at.off/p.list.PieceSize()), count-1)
 		if first == count-1 && !p.seen.Full() {
 			first = max(0, p.seen.NextClear(0)) // the last piece waits for the chain
 		}
-		any = min(any, first)
+		lowest = min(lowest, first)
 		if at.waiting || time.Since(at.moved) < p.store.cfg.MemoryStall {
 			moving = min(moving, first)
 		}
 		limit = max(limit, int((max(at.end, 1)-1)/p.list.PieceSize())+1)
 	}
 	if moving == count {
-		moving = any
+		moving = lowest
 	}
 	return moving, max(limit, moving+1)
 }

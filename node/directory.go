@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pullonce/pullonce/gossip"
@@ -16,6 +17,8 @@ type directory struct {
 	builder *ring.Builder
 	view    atomic.Pointer[ring.View]
 	log     *slog.Logger
+
+	updating sync.Mutex // one update at a time; the first one of a large farm takes seconds
 }
 
 func newDirectory(g *gossip.Gossip, partitions int, log *slog.Logger) *directory {
@@ -38,6 +41,8 @@ func (d *directory) run(ctx context.Context) error {
 
 // update makes the view of the ring's members as they are now.
 func (d *directory) update() {
+	d.updating.Lock()
+	defer d.updating.Unlock()
 	members := d.gossip.RingMembers()
 	placed := make([]ring.Member, 0, len(members))
 	for _, m := range members {

@@ -255,6 +255,7 @@ func (n *Node) activate(ctx context.Context) error {
 		return nil
 	case <-n.gossip.Joined():
 	}
+	n.directory.update() // before others take this node for an owner it must know the ring itself
 	return n.gossip.UpdateSelf(func(m *gossip.Member) { m.State = gossip.Active })
 }
 

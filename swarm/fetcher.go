@@ -68,7 +68,7 @@ type Fetcher struct {
 	idleSince        time.Duration // since when there was room and nobody to ask, or never
 	lastArrival      time.Duration
 	moreAt, moreWait time.Duration // when to ask for more neighbours again
-	log              []int32 // pieces in the order in which this node got them
+	log              []int32       // pieces in the order in which this node got them
 	haveDue          time.Duration
 	requests, cancel []Request
 	batches          []Batch

@@ -73,20 +73,20 @@ func (f *Fetcher) timed(fl flight, slot int8, now time.Duration) {
 	}
 }
 
-// lateAfter is how long after its start a flight is overdue.
-func (f *Fetcher) lateAfter() time.Duration {
+// lateAt is when a flight is overdue. As long as usual times are not known it is so when
+// nothing has arrived for half of Config.StallAfter.
+func (f *Fetcher) lateAt(fl *flight) time.Duration {
 	if f.usual.n < 4 {
-		return f.cfg.StallAfter / 2
+		return fl.touched + f.cfg.StallAfter/2
 	}
-	return min(max(f.usual.late(), f.cfg.HaveEvery), f.cfg.StallAfter)
+	return fl.sent + max(f.usual.late(), f.cfg.HaveEvery)
 }
 
 // expire marks flights that are overdue and gives up those that have stalled.
 func (f *Fetcher) expire(now time.Duration) {
-	late := f.lateAfter()
 	for i := len(f.flights) - 1; i >= 0; i-- {
 		fl := &f.flights[i]
-		if !fl.overdue && now-fl.sent >= late {
+		if !fl.overdue && now >= f.lateAt(fl) {
 			fl.overdue = true
 			f.overdue++
 			if fl.slot != unasked {

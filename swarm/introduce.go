@@ -32,23 +32,36 @@ func (r *Register) importer(name string) *member {
 	return z.importer
 }
 
-// retarget lets the seeder push to all members of the owner's zone and to the importers.
+// retarget lets the seeder push to the members of the owner's zone. Only while it has none
+// there it pushes to the importers: a piece that goes to an importer first has to come back
+// over the border.
 func (r *Register) retarget(name string) {
-	if name == r.cfg.Zone {
-		for _, m := range r.zones[name].members {
-			if !m.owner {
-				r.seeder.AddTarget(m.id, nil)
-			}
-		}
+	if z := r.zones[name]; name != r.cfg.Zone && z != nil {
+		r.pushTo(z, r.importer(name))
 		return
 	}
-	imp := r.importer(name)
-	for _, m := range r.zones[name].members {
-		if m == imp {
-			r.seeder.AddTarget(m.id, nil)
-		} else {
-			r.seeder.RemoveTarget(m.id)
+	for other, z := range r.zones {
+		if other != r.cfg.Zone {
+			r.pushTo(z, r.importer(other))
 		}
+	}
+}
+
+// pushTo makes a zone's importer the zone's only target, or nobody while the owner's zone
+// has targets.
+func (r *Register) pushTo(z *zone, imp *member) {
+	to := none
+	if r.home == 0 && imp != nil {
+		to = imp.id
+	}
+	if z.target == to {
+		return
+	}
+	if z.target != none {
+		r.seeder.RetireTarget(z.target)
+	}
+	if z.target = to; to != none {
+		r.seeder.AddTarget(to, nil)
 	}
 }
 
@@ -59,7 +72,7 @@ func (r *Register) crosses(m *member) bool {
 
 // introduce gives m up to n new neighbours: holders first, half from the own zone, the rest
 // from anywhere that the zones allow.
-func (r *Register) introduce(m *member, n int) []Peer {
+func (r *Register) introduce(m *member, n int, level bool) []Peer {
 	r.result = r.result[:0]
 	clear(r.seen)
 	r.seen[m.id] = struct{}{}
@@ -82,16 +95,17 @@ func (r *Register) introduce(m *member, n int) []Peer {
 	if !r.crosses(m) || len(r.all) == len(own) {
 		half = n
 	}
-	r.draw(m, own, half)
+	r.draw(m, own, half, level)
 	if r.crosses(m) {
-		r.draw(m, r.all, n)
+		r.draw(m, r.all, n, level)
 	}
-	r.draw(m, own, n)
+	r.draw(m, own, n, level)
 	return r.result
 }
 
-// draw links m with random members of a list until it has been given n.
-func (r *Register) draw(m *member, from []*member, n int) {
+// draw links m with random members of a list until it has been given n; with level rather
+// with those that have fewer neighbours, since who has fewer than the others gets less.
+func (r *Register) draw(m *member, from []*member, n int, level bool) {
 	for try := 0; len(r.result) < n && try < 6*n; try++ {
 		o := from[r.rng.IntN(len(from))]
 		if r.cfg.Connected != nil && !r.cfg.Connected(m.id, o.id) {
@@ -99,6 +113,9 @@ func (r *Register) draw(m *member, from []*member, n int) {
 			if q := from[r.rng.IntN(len(from))]; r.cfg.Connected(m.id, q.id) {
 				o = q
 			}
+		}
+		if q := from[r.rng.IntN(len(from))]; level && q.degree < o.degree {
+			o = q
 		}
 		if o.degree < r.cfg.MostNeighbours || try >= 4*n {
 			r.link(m, o)

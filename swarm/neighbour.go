@@ -94,6 +94,9 @@ func (f *Fetcher) Have(p Peer, pieces []uint32) {
 	}
 }
 
+// Held tells whether a neighbour has said to have a piece.
+func (f *Fetcher) Held(piece int) bool { return f.holders[piece] != 0 }
+
 // HaveBelow says that p has all pieces below n, as an owner has that reads the upstream
 // in order.
 func (f *Fetcher) HaveBelow(p Peer, n int) {
@@ -160,11 +163,16 @@ func (f *Fetcher) Busy(p Peer, piece int, now, retryAfter time.Duration) {
 	n.busyUntil = max(n.busyUntil, now+retryAfter)
 }
 
-// Progress says that bytes of a piece asked of p are arriving: it has not stalled.
+// Progress says that bytes of a piece, asked of p or pushed by it, are arriving: it has not
+// stalled. Drivers of links on which a piece can take longer than Config.StallAfter must call it.
 func (f *Fetcher) Progress(p Peer, piece int, now time.Duration) {
-	if s, ok := f.slotOf[p]; ok {
-		if i := f.flightOf(piece, s); i >= 0 {
-			f.flights[i].touched = now
+	s, ok := f.slotOf[p]
+	if !ok {
+		return
+	}
+	for i := range f.flights {
+		if fl := &f.flights[i]; fl.piece == int32(piece) && (fl.slot == s || fl.slot == unasked) {
+			fl.touched = now
 		}
 	}
 }

@@ -40,22 +40,27 @@ func (f *Fetcher) Cancels() []Request {
 	return c
 }
 
-// NextWake is when Next and Haves must be called again even if nothing happens until
-// then; false: never.
+// NextWake is when Next, Haves and NeedsPeers must be called again even if nothing happens
+// until then; false: never. Called after them it is later than now.
 func (f *Fetcher) NextWake(now time.Duration) (time.Duration, bool) {
 	at := f.haveDue
-	late := f.lateAfter()
 	for i := range f.flights {
 		fl := &f.flights[i]
 		if !fl.overdue {
-			at = min(at, fl.sent+late)
+			at = min(at, f.lateAt(fl))
 		}
 		if fl.slot != unasked {
 			at = min(at, fl.touched+f.cfg.StallAfter)
 		}
 	}
-	if !f.has.Full() && f.moreAt > now && f.Peers() < f.cfg.FewPeers {
-		at = min(at, f.moreAt)
+	if !f.has.Full() {
+		more := max(f.lastArrival+f.cfg.StallAfter, f.moreAt)
+		if f.Peers() < f.cfg.FewPeers {
+			more = f.moreAt
+		}
+		if more > now { // else NeedsPeers says so now
+			at = min(at, more)
+		}
 	}
 	if !f.has.Full() && f.room() {
 		for m := f.present; m != 0; m &= m - 1 {

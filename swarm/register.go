@@ -10,11 +10,11 @@ import (
 type RegisterConfig struct {
 	// Pieces is the number of pieces of the blob; it has no default.
 	Pieces int
-	// Neighbours is how many a node that joins is given, default 16. It is given to later
-	// ones in turn, so that a node ends up with twice as many on average.
+	// Neighbours is how many a node that joins is given, default 12. It is given to later
+	// ones in turn, and asks for More when the swarm has come together: 24 to 32 in the end.
 	Neighbours int
 	// MostNeighbours is where a node is given to no one any more unless all are so,
-	// default 40.
+	// default 32.
 	MostNeighbours int
 	// Zone is the owner's zone.
 	Zone string
@@ -31,7 +31,7 @@ type RegisterConfig struct {
 // DefaultRegister is the configuration for a blob of that many pieces.
 func DefaultRegister(pieces int) RegisterConfig {
 	return RegisterConfig{
-		Pieces: pieces, Neighbours: 16, MostNeighbours: 40, Seeder: DefaultSeeder(pieces),
+		Pieces: pieces, Neighbours: 12, MostNeighbours: 32, Seeder: DefaultSeeder(pieces),
 	}
 }
 
@@ -44,7 +44,9 @@ type Register struct {
 	zones   map[string]*zone
 	all     []*member
 	holders []Peer
-	had     []int32 // for each piece how many live members have said that they have it
+	home    int     // members of the owner's zone but for the owner
+	had     []int32 // for each piece how many members but the owner have said that they have it
+	owner   *member // nil until JoinOwner
 	seeder  *Seeder
 	seen    map[Peer]struct{}
 	result  []Peer
@@ -65,6 +67,7 @@ type member struct {
 type zone struct {
 	members  []*member
 	importer *member
+	target   Peer // to whom the owner pushes in a zone that is not its own
 }
 
 // NewRegister has no members.
@@ -111,8 +114,10 @@ func (r *Register) join(p Peer, zoneName string, have *piece.Bitmap, want int, o
 		}
 		r.seeder.MarkOut(r.elsewhere(m, have))
 	}
-	r.retarget(m.zone)
-	return r.introduce(m, want)
+	if m.zone != r.cfg.Zone {
+		r.retarget(m.zone)
+	}
+	return r.introduce(m, want, false)
 }
 
 // elsewhere is what a member's pieces mean to the seeder: nothing if they are the owner's own.
@@ -126,38 +131,54 @@ func (r *Register) elsewhere(m *member, have *piece.Bitmap) *piece.Bitmap {
 func (r *Register) enter(p Peer, zoneName string, owner bool) *member {
 	z := r.zones[zoneName]
 	if z == nil {
-		z = &zone{}
+		z = &zone{target: none}
 		r.zones[zoneName] = z
 	}
 	m := &member{
 		id: p, zone: zoneName, owner: owner, have: piece.NewBitmap(r.cfg.Pieces),
 		atAll: len(r.all), atZone: len(z.members),
 	}
+	if owner {
+		r.owner = m
+	}
 	r.members[p] = m
 	r.all = append(r.all, m)
 	z.members = append(z.members, m)
+	if zoneName == r.cfg.Zone && !owner {
+		r.seeder.AddTarget(p, nil)
+		if r.home++; r.home == 1 {
+			r.retarget(zoneName)
+		}
+	}
 	return m
 }
 
 func (r *Register) note(m *member, i int) {
 	if m.have.Set(i) {
-		r.had[i]++
+		if !m.owner {
+			r.had[i]++
+		}
 		if m.have.Full() {
 			r.holders = append(r.holders, m.id)
 		}
 	}
 }
 
-// Leave takes a node out; others are not given it any more, and what was pushed to it and
-// not acknowledged is pushed again.
+// Leave takes a node out, because it left, died or lied; others are not given it any more, and
+// what no other member but the owner is known to have is pushed again.
 func (r *Register) Leave(p Peer) {
 	m, ok := r.members[p]
 	if !ok {
 		return
 	}
 	delete(r.members, p)
-	for i := m.have.Next(0); i >= 0; i = m.have.Next(i + 1) {
-		r.had[i]--
+	if m.owner {
+		r.owner = nil
+	}
+	for i := m.have.Next(0); !m.owner && i >= 0; i = m.have.Next(i + 1) {
+		if r.had[i]--; r.had[i] == 0 {
+			r.seeder.forgotten(i)
+		}
 	}
 	if m.have.Full() {
 		r.holders = without(r.holders, p)
@@ -179,11 +200,19 @@ func (r *Register) Leave(p Peer) {
 	if z.importer == m {
 		z.importer = nil
 	}
+	if z.target == p {
+		z.target = none
+	}
 	if len(z.members) == 0 {
 		delete(r.zones, m.zone)
-		return
 	}
-	r.retarget(m.zone)
+	if m.zone != r.cfg.Zone {
+		r.retarget(m.zone)
+	} else if !m.owner {
+		if r.home--; r.home == 0 {
+			r.retarget(m.zone)
+		}
+	}
 }
 
 func without(list []Peer, p Peer) []Peer {
@@ -196,8 +225,9 @@ func without(list []Peer, p Peer) []Peer {
 	return list
 }
 
-// Have says that a member has these pieces now; it keeps Missing and Holders right. Members
-// need not report each piece: a summary now and then, and the end, is enough.
+// Have says that a member has these pieces now: the owner itself, one that acknowledges a
+// push, or a neighbour of the owner. It keeps Missing and Holders right. Members need not report
+// each piece to the owner.
 func (r *Register) Have(p Peer, pieces []uint32) {
 	if m, ok := r.members[p]; ok {
 		for _, i := range pieces {
@@ -213,7 +243,7 @@ func (r *Register) Have(p Peer, pieces []uint32) {
 func (r *Register) Missing() *piece.Bitmap {
 	b := piece.NewBitmap(r.cfg.Pieces)
 	for i, n := range r.had {
-		if n == 0 {
+		if n == 0 && (r.owner == nil || !r.owner.have.Has(i)) {
 			b.Set(i)
 		}
 	}
@@ -234,5 +264,5 @@ func (r *Register) More(p Peer, n int, stalled bool) []Peer {
 		return nil
 	}
 	m.stalled = m.stalled || stalled
-	return r.introduce(m, n)
+	return r.introduce(m, n, true)
 }

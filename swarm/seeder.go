@@ -16,14 +16,15 @@ type SeederConfig struct {
 	// PerPeer is how many of these go to one peer, default 4; while there are fewer than
 	// four peers all slots are shared among them.
 	PerPeer int
-	// StallAfter is when a push that nobody has acknowledged is given up, default 2 s. Once
-	// usual times are known it is four times as long as usual, but not below 50 ms.
+	// StallAfter is when a push that nobody has acknowledged is given up as long as usual
+	// times are not known, default 10 s; then it is four times as long as usual, but not below
+	// 50 ms.
 	StallAfter time.Duration
 }
 
 // DefaultSeeder is the configuration for a blob of that many pieces.
 func DefaultSeeder(pieces int) SeederConfig {
-	return SeederConfig{Pieces: pieces, Slots: 8, PerPeer: 4, StallAfter: 2 * time.Second}
+	return SeederConfig{Pieces: pieces, Slots: 8, PerPeer: 4, StallAfter: 10 * time.Second}
 }
 
 // A Push sends a piece that its receiver has not asked for.
@@ -41,7 +42,9 @@ type Seeder struct {
 	rng     *rand.Rand
 	mine    *piece.Bitmap // pieces that are here
 	out     *piece.Bitmap // pieces that have left, or that others have
-	again   []int32       // pieces whose push failed, they go first
+	heard   *piece.Bitmap // pieces that others were heard to have
+	to      []Peer        // to whom each piece was pushed, none: to nobody
+	again   *piece.Bitmap // pieces whose push failed, they go first
 	queue   []int32       // pieces in the order in which they came here
 	head    int           // what stands before it in the queue is out
 	targets []target
@@ -67,10 +70,15 @@ type push struct {
 
 // NewSeeder has no pieces and no peers.
 func NewSeeder(cfg SeederConfig, rng *rand.Rand) *Seeder {
-	return &Seeder{
-		cfg: cfg, rng: rng, indexOf: map[Peer]int{},
-		mine: piece.NewBitmap(cfg.Pieces), out: piece.NewBitmap(cfg.Pieces),
+	s := &Seeder{
+		cfg: cfg, rng: rng, indexOf: map[Peer]int{}, to: make([]Peer, cfg.Pieces),
+		mine: piece.NewBitmap(cfg.Pieces), out: piece.NewBitmap(cfg.Pieces), heard: piece.NewBitmap(cfg.Pieces),
+		again: piece.NewBitmap(cfg.Pieces),
 	}
+	for i := range s.to {
+		s.to[i] = none
+	}
+	return s
 }
 
 // Add says that this node has a piece, checked. Pieces leave in the order in which they
@@ -95,23 +103,67 @@ func (s *Seeder) AddTarget(p Peer, have *piece.Bitmap) {
 	s.swap(last, other)
 }
 
-// RemoveTarget drops a peer that is gone or slow. Pushes to it that it has not
-// acknowledged are made again to others.
+// Target tells whether p is a target.
+func (s *Seeder) Target(p Peer) bool { _, ok := s.indexOf[p]; return ok }
+
+// RemoveTarget drops a peer that is gone, slow or lying. What was pushed to it is pushed
+// again to others, unless somebody else was heard to have it.
 func (s *Seeder) RemoveTarget(p Peer) {
-	i, ok := s.indexOf[p]
-	if !ok {
+	if !s.Target(p) {
 		return
 	}
 	for j := len(s.pushes) - 1; j >= 0; j-- {
 		if s.pushes[j].Peer == p {
-			s.again = append(s.again, int32(s.pushes[j].Piece))
 			s.drop(j)
 		}
 	}
+	for i, q := range s.to {
+		if q == p {
+			s.requeue(i)
+		}
+	}
+	s.unlist(p)
+}
+
+// RetireTarget ends pushes to a peer that is well: what went to it stays out.
+func (s *Seeder) RetireTarget(p Peer) {
+	if !s.Target(p) {
+		return
+	}
+	for i, q := range s.to {
+		if q == p {
+			s.to[i] = none
+		}
+	}
+	s.unlist(p)
+}
+
+func (s *Seeder) unlist(p Peer) {
+	i := s.indexOf[p]
 	last := len(s.targets) - 1
 	s.swap(i, last)
 	s.targets = s.targets[:last]
 	delete(s.indexOf, p)
+}
+
+// requeue lets a piece leave again, unless somebody was heard to have it.
+func (s *Seeder) requeue(i int) {
+	s.to[i] = none
+	if !s.heard.Has(i) {
+		s.again.Set(i)
+	}
+}
+
+// forgotten says that nobody is known to have a piece any more, whatever was heard.
+func (s *Seeder) forgotten(i int) {
+	if !s.out.Has(i) || !s.heard.Clear(i) {
+		return
+	}
+	if s.mine.Has(i) {
+		s.requeue(i)
+	} else {
+		s.out.Clear(i)
+	}
 }
 
 func (s *Seeder) swap(i, j int) {
@@ -124,6 +176,8 @@ func (s *Seeder) Elsewhere(pieces []uint32) {
 	for _, i := range pieces {
 		if int64(i) < int64(s.cfg.Pieces) {
 			s.out.Set(int(i))
+			s.heard.Set(int(i))
+			s.again.Clear(int(i))
 		}
 	}
 }
@@ -135,6 +189,8 @@ func (s *Seeder) MarkOut(pieces *piece.Bitmap) {
 	}
 	for i := pieces.Next(0); i >= 0 && i < s.cfg.Pieces; i = pieces.Next(i + 1) {
 		s.out.Set(i)
+		s.heard.Set(i)
+		s.again.Clear(i)
 	}
 }
 
@@ -153,9 +209,10 @@ func (s *Seeder) Next(now time.Duration, slots int) []Push {
 			break
 		}
 		if again {
-			s.again = s.again[1:]
+			s.again.Clear(p)
 		}
 		s.out.Set(p)
+		s.to[p] = t.id
 		t.unacked++
 		s.pushes = append(s.pushes, push{Push{t.id, p}, now})
 		s.result = append(s.result, Push{t.id, p})
@@ -173,8 +230,8 @@ func (s *Seeder) Overdue() []Push {
 
 // waiting is the piece to push next.
 func (s *Seeder) waiting() (i int, again, ok bool) {
-	if len(s.again) > 0 {
-		return int(s.again[0]), true, true
+	if i := s.again.Next(0); i >= 0 {
+		return i, true, true
 	}
 	for s.head < len(s.queue) && s.out.Has(int(s.queue[s.head])) {
 		s.head++
@@ -233,7 +290,7 @@ func (s *Seeder) Refused(p Peer, piece int, had bool, now time.Duration) {
 	if had {
 		return
 	}
-	s.again = append(s.again, int32(piece))
+	s.requeue(piece)
 	if i, ok := s.indexOf[p]; ok {
 		s.targets[i].blockedUntil = now + max(5*time.Millisecond, s.usual.mean/2)
 	}
@@ -243,7 +300,7 @@ func (s *Seeder) Refused(p Peer, piece int, had bool, now time.Duration) {
 // time that grows with each failure in a row.
 func (s *Seeder) Failed(p Peer, piece int, now time.Duration) {
 	if j := s.find(p, piece); j >= 0 {
-		s.again = append(s.again, int32(piece))
+		s.requeue(piece)
 		s.drop(j)
 	}
 	s.block(p, now)
@@ -269,11 +326,13 @@ func (s *Seeder) expire(now time.Duration) {
 	}
 }
 
+// stallAfter is how long a push may take. It grows with each that is given up, since that
+// counts as the time it took: on a slow link every push is slow.
 func (s *Seeder) stallAfter() time.Duration {
 	if s.usual.n < 4 {
 		return s.cfg.StallAfter
 	}
-	return min(max(4*s.usual.mean, s.usual.late(), 50*time.Millisecond), s.cfg.StallAfter)
+	return max(4*s.usual.mean, s.usual.late(), 50*time.Millisecond)
 }
 
 // NextWake is when Next must be called again even if nothing happens until then; false:
@@ -294,13 +353,14 @@ func (s *Seeder) NextWake(now time.Duration) (time.Duration, bool) {
 	return at, at != never
 }
 
-// Admit tells whether a request for a piece may be served as far as seeding goes; the
+// Admit tells whether p's request for a piece may be served as far as seeding goes; the
 // upload slots are asked as well. While pieces wait to leave for the first time, or are on
 // their way, a piece that has left already is refused, unless the asker says that nobody else
-// can help it. A piece that has never left counts as out from then on.
-func (s *Seeder) Admit(piece int, lastResort bool) bool {
-	if !s.out.Has(piece) {
+// can help it. A piece that has never left counts as out from then on, if p is a target.
+func (s *Seeder) Admit(p Peer, piece int, lastResort bool) bool {
+	if _, ok := s.indexOf[p]; ok && !s.out.Has(piece) {
 		s.out.Set(piece)
+		s.to[piece] = p
 		return true
 	}
 	if lastResort || s.Done() || len(s.targets) == 0 {
@@ -312,7 +372,13 @@ func (s *Seeder) Admit(piece int, lastResort bool) bool {
 
 // Done tells whether every piece of the blob has left once and has arrived; from then on
 // the node is a peer like any other.
-func (s *Seeder) Done() bool { return s.out.Full() && len(s.again) == 0 && len(s.pushes) == 0 }
+func (s *Seeder) Done() bool {
+	if len(s.pushes) > 0 || !s.out.Full() {
+		return false
+	}
+	_, _, waiting := s.waiting()
+	return !waiting
+}
 
 // InFlight is the number of pushes that are not acknowledged.
 func (s *Seeder) InFlight() int { return len(s.pushes) }

@@ -16,6 +16,8 @@ const (
 	maxAnnounced = 4096
 	// announceEvery is how often new holdings are told to their owners, and how often the owners are looked at.
 	announceEvery = 500 * time.Millisecond
+	// announceTimeout bounds one message.
+	announceTimeout = 3 * time.Second
 	// settleWithin is how long an owner waits for members that do not announce.
 	settleWithin = 30 * time.Second
 )
@@ -219,7 +221,7 @@ func (h *holders) announce(ctx context.Context, n Node, digests []oci.Digest, ri
 		for _, d := range part {
 			q.Digests = append(q.Digests, d.String())
 		}
-		callCtx, cancel := context.WithTimeout(ctx, h.e.cfg.Silence)
+		callCtx, cancel := context.WithTimeout(ctx, announceTimeout)
 		_, err := p.Announce(callCtx, q)
 		cancel()
 		if err != nil || len(digests) == 0 {

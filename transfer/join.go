@@ -136,7 +136,7 @@ func (t *task) join(ctx context.Context, at string, lost []string) error {
 	ended := make(chan error, 1)
 	t.e.group.Go(func() {
 		defer cancel()
-		ended <- t.attend(streamCtx, at, stream)
+		ended <- t.attend(streamCtx, node, p, stream)
 	})
 	return t.attended(ctx, stream, ended, cancel)
 }
@@ -196,7 +196,8 @@ func (t *task) application(lost []string) *transferpb.RegisterRequest {
 }
 
 // attend takes in what the meeting point sends.
-func (t *task) attend(ctx context.Context, at string, stream transferpb.Transfer_RegisterClient) error {
+func (t *task) attend(ctx context.Context, node Node, p *peer, stream transferpb.Transfer_RegisterClient) error {
+	at := node.ID
 	replies := make(chan *transferpb.RegisterReply)
 	broken := make(chan error, 1)
 	go func() {
@@ -223,8 +224,12 @@ func (t *task) attend(ctx context.Context, at string, stream transferpb.Transfer
 			t.e.lost.add(at)
 			return &lostError{at, err}
 		case <-silence.C:
+			silence.Reset(t.e.cfg.Silence)
+			if p.quiet(time.Now()) < t.e.cfg.Silence || t.e.reachable(ctx, node) {
+				continue
+			}
 			t.e.lost.add(at)
-			return &lostError{at, fmt.Errorf("nothing heard for %v", t.e.cfg.Silence)}
+			return &lostError{at, fmt.Errorf("nothing heard for %v, and no answer to a probe", t.e.cfg.Silence)}
 		case r := <-replies:
 			silence.Reset(t.e.cfg.Silence)
 			if err := t.replied(ctx, at, r); err != nil {

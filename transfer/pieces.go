@@ -195,7 +195,7 @@ func (t *task) admit(q *transferpb.PieceRequest, head *transferpb.PieceReply) bo
 	if !ok {
 		return false
 	}
-	seedOK := !t.seeding() || t.register.Seeder().Admit(i, q.GetLone())
+	seedOK := !t.seeding() || t.register.Seeder().Admit(handle, i, q.GetLone())
 	if !seedOK || !t.uploads.Admit(handle, q.GetUrgent() || q.GetLone(), t.e.now()) {
 		head.Status = transferpb.PieceReply_STATUS_BUSY
 		head.Load = int32(t.uploads.Load())

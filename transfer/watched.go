@@ -16,7 +16,7 @@ func (e *Engine) watched(ctx context.Context, n Node, call func(context.Context)
 	defer cancel(nil)
 	done := make(chan error, 1)
 	go func() { done <- call(ctx) }()
-	look := time.NewTicker(e.cfg.Silence / 3)
+	look := time.NewTicker(e.cfg.Silence)
 	defer look.Stop()
 	for {
 		select {

@@ -34,7 +34,7 @@ const (
 type authority struct {
 	cfg  Config
 	base *url.URL
-	send func(ctx context.Context, k kind, req *http.Request) (*http.Response, error)
+	send sender
 
 	tokens *cache[tokenKey, string]
 	scopes *cache[string, string] // by repository, where the registry wants another scope than the usual one
@@ -46,7 +46,10 @@ type authority struct {
 
 type tokenKey struct{ realm, service, scope string }
 
-func newAuthority(cfg Config, base *url.URL, send func(context.Context, kind, *http.Request) (*http.Response, error)) *authority {
+// A sender makes one request of a kind to whatever host it names.
+type sender func(ctx context.Context, k kind, req *http.Request) (*http.Response, error)
+
+func newAuthority(cfg Config, base *url.URL, send sender) *authority {
 	return &authority{
 		cfg: cfg, base: base, send: send,
 		tokens: newCache[tokenKey, string](maxTokens), scopes: newCache[string, string](maxTokens),
@@ -58,7 +61,21 @@ func (a *authority) authorize(ctx context.Context, repository string) (string, e
 	a.mu.Lock()
 	learned := a.learned
 	a.mu.Unlock()
-	return a.answer(ctx, learned, a.scopeOf(repository))
+	authorization, err := a.answer(ctx, learned, a.scopeOf(repository))
+	if err != nil && ctx.Err() == nil {
+		a.forget(learned)
+	}
+	return authorization, err
+}
+
+// forget has the registry asked anew how it wants to authenticate: what it said before leads nowhere, which may be
+// because it has changed, or because something else answered for it.
+func (a *authority) forget(ch challenge) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.learned == ch {
+		a.learned = challenge{}
+	}
 }
 
 // challenged is the Authorization to try after the registry answered 401 with headers to a request that carried

@@ -133,6 +133,20 @@ func TestStreamsOfOddAnswers(t *testing.T) {
 	}
 }
 
+func TestARangeOfAnotherLengthThanSaidIsNoCleanEnd(t *testing.T) {
+	for _, sent := range []int{5, 9, 11, 5000} {
+		r := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", "bytes 100-109/200")
+			w.WriteHeader(http.StatusPartialContent)
+			w.(http.Flusher).Flush() // chunked: only the Content-Range says how many
+			_, _ = w.Write(make([]byte, sent))
+		})
+		if got, err := fetch(t.Context(), client(t, r.URL, nil), digestOf(nil), 100, 10); !errors.Is(err, oci.ErrUnavailable) {
+			t.Errorf("10 bytes announced, %d sent: %d came, %v; want ErrUnavailable", sent, len(got), err)
+		}
+	}
+}
+
 func TestAManifestMayLiveBehindARedirect(t *testing.T) {
 	region := serve(t, func(w http.ResponseWriter, q *http.Request) {
 		if q.Header.Get("Authorization") != "" {

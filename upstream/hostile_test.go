@@ -64,7 +64,7 @@ func TestCredentialsGoToNoForeignTokenService(t *testing.T) {
 	}
 }
 
-func TestARealmWithoutTLSIsRefused(t *testing.T) {
+func TestATokenServiceOrRedirectWithoutTLSIsRefused(t *testing.T) {
 	tokens := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"token":"t"}`)) })
 	config, ca, err := hub.SelfSigned("127.0.0.1")
 	if err != nil {
@@ -82,8 +82,13 @@ func TestARealmWithoutTLSIsRefused(t *testing.T) {
 	if _, err := fetch(t.Context(), c, digestOf(nil), 0, -1); !errors.Is(err, oci.ErrUnauthorized) {
 		t.Errorf("fetch = %v; want ErrUnauthorized", err)
 	}
+	r.Config.Handler = http.RedirectHandler(tokens.URL, http.StatusTemporaryRedirect)
+	_, _ = fetch(t.Context(), c, digestOf(nil), 0, -1) // still with what was learned, which is forgotten by that
+	if _, err := fetch(t.Context(), c, digestOf(nil), 0, -1); !errors.Is(err, oci.ErrUnavailable) {
+		t.Errorf("fetch with a redirect = %v; want ErrUnavailable", err)
+	}
 	if got := tokens.requests(); len(got) != 0 {
-		t.Errorf("the token service without TLS was asked: %v", got)
+		t.Errorf("the host without TLS was asked: %v", got)
 	}
 	r2 := client(t, r.URL, nil)
 	if err := r2.Ping(t.Context()); !errors.Is(err, oci.ErrUnavailable) {
@@ -228,6 +233,9 @@ func TestBasicCredentialsAreSentOnceAskedFor(t *testing.T) {
 			t.Errorf("fetch with a wrong password = %v; want ErrUnauthorized", err)
 		}
 	}
+	if n := len(r.requests()); n != 6 {
+		t.Errorf("%d requests after two with a wrong password; want 6: what was refused is not sent again", n)
+	}
 	if _, err := fetch(t.Context(), client(t, r.URL, nil), digestOf(nil), 0, -1); !errors.Is(err, oci.ErrUnauthorized) {
 		t.Errorf("fetch without a password = %v; want ErrUnauthorized", err)
 	}
@@ -321,9 +329,12 @@ func TestStatusesMeanWhatCallersTellApart(t *testing.T) {
 		}
 	}
 	status, body, headers = 503, "", http.Header{"Retry-After": {"30"}}
-	before := len(r.requests())
+	before, began := len(r.requests()), time.Now()
 	if _, err := fetch(t.Context(), c, digestOf(nil), 0, -1); !errors.Is(err, oci.ErrUnavailable) || len(r.requests()) != before+1 {
 		t.Errorf("503 with Retry-After 30: %v after %d requests; want ErrUnavailable after 1", err, len(r.requests())-before)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("503 with Retry-After 30 took %v; want no waiting", took)
 	}
 }
 

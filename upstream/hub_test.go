@@ -131,28 +131,30 @@ func TestAStreamGoesOnAtTheByteWhereItWasCut(t *testing.T) {
 	d, data := put(t, h, repo, 3<<20)
 	c := client(t, h.URL(), nil)
 	for _, at := range []int64{0, 1, 1 << 20, 3<<20 - 1} {
+		h.Reset()
 		h.MustFault(hub.Fault{Kind: hub.Blob, Do: hub.CutAt, At: at, Count: 1})
-	}
-	s, err := c.Stream(t.Context(), repo, d, 0, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	got, err := io.ReadAll(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	equal(t, "stream", got, data)
-	sent := h.Stats().Blobs[d.String()]
-	if sent.Bytes != int64(len(data)) || s.Size() != int64(len(data)) {
-		t.Errorf("%d bytes were sent for a blob of %d, Size() = %d; want each byte once", sent.Bytes, len(data), s.Size())
+		s, err := c.Stream(t.Context(), repo, d, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(s)
+		_ = s.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "stream", got, data)
+		sent := h.Stats().Blobs[d.String()]
+		if sent.Bytes != int64(len(data)) || s.Size() != int64(len(data)) {
+			t.Errorf("cut at %d: %d bytes were sent for a blob of %d, Size() = %d; want each byte once", at, sent.Bytes, len(data), s.Size())
+		}
 	}
 	part, err := c.Stream(t.Context(), repo, d, 1000, 5000)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer part.Close()
-	if got, err = io.ReadAll(part); err != nil {
+	got, err := io.ReadAll(part)
+	if err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "stream of a range", got, data[1000:6000])

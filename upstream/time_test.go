@@ -100,19 +100,38 @@ func TestABodyThatStallsIsGivenUp(t *testing.T) {
 
 func TestAReaderThatIsSlowItselfIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &pipes{serve: func(_ *http.Request, conn net.Conn) bool { return reply(conn, 200, "", "0123456789") }}
+		const part = 20 << 10 // more than the connection's read buffer, so that each part is a read of its own
+		p := &pipes{serve: func(_ *http.Request, conn net.Conn) bool {
+			return reply(conn, 200, "", strings.Repeat("x", 10*part))
+		}}
 		c := p.in(t, nil)
 		body, err := c.Blob(t.Context(), repo, digestOf(nil), 0, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer body.Close()
-		one := make([]byte, 1)
 		for i := range 10 {
 			time.Sleep(time.Minute)
-			if n, err := body.Read(one); n != 1 {
-				t.Fatalf("byte %d: %d, %v; want one", i, n, err)
+			if _, err := io.ReadFull(body, make([]byte, part)); err != nil {
+				t.Fatalf("part %d: %v", i, err)
 			}
+		}
+	})
+}
+
+func TestCallersWhoLeaveDoNotOpenTheBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pipes{serve: func(_ *http.Request, conn net.Conn) bool { return hang(conn) }}
+		c := p.in(t, nil)
+		for range 20 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if err := c.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Ping = %v; want context.DeadlineExceeded", err)
+			}
+			cancel()
+		}
+		if s := c.Stats(); s.Open || s.Failures != 0 {
+			t.Errorf("open is %v after %d failures; want false, 0", s.Open, s.Failures)
 		}
 	})
 }
@@ -282,6 +301,33 @@ func TestAStreamThatMakesNoProgressEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAStreamOutlastsAnyNumberOfCutsWithProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data := random(2 << 20)
+		p := &pipes{serve: func(q *http.Request, conn net.Conn) bool {
+			off := 0
+			if n, _ := fmt.Sscanf(q.Header.Get("Range"), "bytes=%d-", &off); n == 0 {
+				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(data))
+			} else {
+				fmt.Fprintf(conn, "HTTP/1.1 206 OK\r\nContent-Range: bytes %d-%d/%d\r\n\r\n", off, len(data)-1, len(data))
+			}
+			_, _ = conn.Write(data[off:min(off+(100<<10), len(data))])
+			return false
+		}}
+		c := p.in(t, nil)
+		s, err := c.Stream(t.Context(), repo, digestOf(data), 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		got, err := io.ReadAll(s)
+		if err != nil || c.Stats().Resumes < 20 {
+			t.Errorf("stream = %v after %d resumes; want all of it after 20", err, c.Stats().Resumes)
+		}
+		equal(t, "stream", got, data)
+	})
 }
 
 func TestAStreamMayBeClosedWhileItIsRead(t *testing.T) {

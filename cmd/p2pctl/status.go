@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -120,10 +119,12 @@ func ringMark(most adminapi.FarmRing, hash string) string {
 
 // warningLine is about a member, or about the farm.
 func warningLine(w adminapi.Warning) string {
-	what := map[string]string{adminapi.WarnUnreachable: "silent"}
-	kind := cmp.Or(what[w.Kind], w.Kind)
 	if w.Member == "" {
-		return fmt.Sprintf("warning: %s: %s", kind, w.Text)
+		return "warning: " + w.Text
+	}
+	kind := w.Kind
+	if kind == adminapi.WarnUnreachable {
+		kind = "silent"
 	}
 	return fmt.Sprintf("warning: %s: %s: %s", w.Member, kind, w.Text)
 }

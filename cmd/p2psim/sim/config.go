@@ -53,7 +53,7 @@ func Default() Config {
 		Hosts: 8, Size: 1 << 30, Piece: 1 << 20, HostRate: 1.25e9, UpstreamRate: 1.25e9,
 		RTT: 300 * time.Microsecond, MessageCost: 20 * time.Microsecond, Cores: 4,
 		Loss: 0.001, RTO: 200 * time.Millisecond, Zones: 1, InOrder: true,
-		Takeover: 200 * time.Millisecond, Seed: 1, Outstanding: 8, Slots: 8, Neighbours: 16,
+		Takeover: 200 * time.Millisecond, Seed: 1, Outstanding: 8, Slots: 8, Neighbours: 12,
 	}
 }
 

@@ -1,11 +1,11 @@
 package sim
-import ("testing";"fmt";"os";"time")
+import ("testing";"fmt";"time")
 func TestDebug(t *testing.T){
- cfg:=Default(); fmt.Sscan(os.Getenv("N"),&cfg.Hosts)
- fmt.Sscan(os.Getenv("NB"),&cfg.Neighbours)
+ cfg:=Default(); cfg.Hosts=64; cfg.HostRate=250e3; cfg.UpstreamRate=1.25e6; cfg.Size=32<<20
  s:=newSim(cfg)
- for s.unfinished>0 { e:=s.queue.pop(); s.step(e) 
-   if e.at > 400*time.Millisecond && os.Getenv("X")!="" { os.Setenv("X",""); for i:=range s.hosts[:cfg.Hosts] { g:=&s.hosts[i]; if g.fetcher.Count()<320 { fmt.Println("host",i,"peers",g.fetcher.Peers(),"count",g.fetcher.Count(),"out",g.fetcher.Outstanding(), g.fetcher.Starving(e.at)) } } }
+ kinds:=map[eventKind]int{}
+ n:=0
+ for s.unfinished>0 && n<4000000 { e:=s.queue.pop(); kinds[e.kind]++; s.step(e); n++
+  if n%400000==0 { fmt.Println(e.at.Round(time.Millisecond), s.unfinished, kinds, s.sent); sum:=0; for i:=range s.hosts[:64] {sum+=s.hosts[i].fetcher.Count()}; fmt.Println(sum/64, s.hosts[0].seeder.InFlight(), s.wasted>>20, s.duplicates, s.pushes, s.bytes>>20) }
  }
- for i:=range s.hosts[:cfg.Hosts] { g:=&s.hosts[i]; if r:=float64(g.done)/float64(s.bound(0)); r>1.065 { fmt.Println("host",i,"peers",g.fetcher.Peers(),"ratio",r) } }
 }

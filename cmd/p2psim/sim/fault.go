@@ -25,6 +25,9 @@ func (s *sim) strike(f Fault, now time.Duration) {
 	if f.Kind == Lie {
 		h.lies = true
 		s.liars++
+		if h.done == never {
+			s.unfinished--
+		}
 		return
 	}
 	h.dead, h.resets = true, f.Kind == Kill

@@ -22,6 +22,9 @@ func (s *sim) deliver(id int32, now time.Duration) {
 	h.fetcher.SetSeeding(from, m.seeding)
 	if len(m.haves) > 0 {
 		h.fetcher.Have(from, m.haves)
+		if h.register != nil {
+			h.register.Have(from, m.haves)
+		}
 		if h.seeder != nil && s.hosts[m.from].zone == h.zone {
 			h.seeder.Elsewhere(m.haves)
 		}
@@ -83,6 +86,13 @@ func (s *sim) handle(h *host, id int32, now time.Duration) {
 		}
 	case msgAcked:
 		h.seeder.Acked(from, int(m.piece), now)
+		if h.register != nil {
+			h.register.Have(from, []uint32{uint32(m.piece)})
+		}
+	case msgAccuse:
+		if h.register != nil {
+			h.register.Leave(swarm.Peer(m.piece))
+		}
 	case msgReset:
 		s.lose(h, m.from)
 	case msgHave, msgAccept:
@@ -151,7 +161,7 @@ func (s *sim) request(h *host, m message, now time.Duration) {
 		s.send(id, now)
 		return
 	}
-	if h.uploads.Free() == 0 || h.seeder != nil && !h.seeder.Admit(int(m.piece), m.lastResort) || !h.uploads.Admit(from, m.flag, now) {
+	if h.uploads.Free() == 0 || h.seeder != nil && !h.seeder.Admit(from, int(m.piece), m.lastResort) || !h.uploads.Admit(from, m.flag, now) {
 		id, r := s.newMessage(msgBusy, h.id, m.from)
 		r.piece = m.piece
 		s.carry(r)
@@ -177,6 +187,7 @@ func (s *sim) pieceArrived(id int32, now time.Duration) {
 	var isNew bool
 	switch {
 	case fl.wrong:
+		s.accuse(h, fl.src, now)
 		h.fetcher.Failed(from, i, swarm.Mismatch, now)
 		h.fetcher.Unexpect(i)
 	case fl.src == s.upstream:
@@ -209,4 +220,15 @@ func (s *sim) sentAll(fl *flow, at time.Duration) {
 
 func (s *sim) progress(fl *flow, at time.Duration) {
 	s.hosts[fl.dst].fetcher.Progress(swarm.Peer(fl.src), int(fl.piece), at)
+}
+
+// accuse tells the owner who lied: it takes the liar out of its register.
+func (s *sim) accuse(h *host, liar int32, now time.Duration) {
+	if h.id == s.owner {
+		h.register.Leave(swarm.Peer(liar))
+		return
+	}
+	id, m := s.newMessage(msgAccuse, h.id, s.owner)
+	m.piece = liar
+	s.send(id, now)
 }

@@ -103,7 +103,7 @@ func (s *sim) own(h *host) {
 	cfg := swarm.DefaultRegister(s.pieces)
 	cfg.Zone = zoneName(h.zone)
 	cfg.Neighbours = s.cfg.Neighbours
-	cfg.MostNeighbours = 5 * s.cfg.Neighbours / 2
+	cfg.MostNeighbours = 32
 	h.register = swarm.NewRegister(cfg, s.rand())
 	h.seeder = h.register.Seeder()
 	h.register.JoinOwner(swarm.Peer(h.id), h.fetcher.Bitmap())
@@ -165,7 +165,9 @@ func (s *sim) got(h *host, piece int, fromUpstream bool, now time.Duration) {
 	}
 	if h.fetcher.Complete() && h.done == never {
 		h.done = now
-		s.unfinished--
+		if !h.lies {
+			s.unfinished--
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	msgAcked                        // a pushed piece is there
 	msgReset                        // the connection broke
 	msgAccept                       // the piece follows
+	msgAccuse                       // a peer has lied
 	kinds
 )
 

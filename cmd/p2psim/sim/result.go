@@ -45,7 +45,7 @@ func (s *sim) bound(start time.Duration) time.Duration {
 func (s *sim) result() Result {
 	var ratios []float64
 	for i := range s.hosts[:s.cfg.Hosts] {
-		if h := &s.hosts[i]; !h.dead && (i != 0 || !s.cfg.Warm) {
+		if h := &s.hosts[i]; !h.dead && !h.lies && (i != 0 || !s.cfg.Warm) {
 			ratios = append(ratios, float64(h.done-h.start)/float64(s.bound(h.start)))
 		}
 	}

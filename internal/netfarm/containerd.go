@@ -1,0 +1,82 @@
+package netfarm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Containerd is a containerd that runs on a host, with images of its own.
+type Containerd struct {
+	*Process
+	host     *Host
+	address  string
+	hostsDir string
+}
+
+// StartContainerd starts containerd on the host. hosts has the hosts.toml of each registry, by its name, which may be
+// _default.
+func (h *Host) StartContainerd(ctx context.Context, hosts map[string]string) (*Containerd, error) {
+	dir := filepath.Join(h.dir, "ctd")
+	c := &Containerd{host: h, address: filepath.Join(dir, "c.sock"), hostsDir: filepath.Join(dir, "hosts")}
+	config := fmt.Sprintf(`version = 2
+root = %q
+state = %q
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = %q
+`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.address)
+	files := map[string]string{filepath.Join(dir, "config.toml"): config}
+	for registry, text := range hosts {
+		files[filepath.Join(c.hostsDir, registry, "hosts.toml")] = text
+	}
+	for path, text := range files {
+		if err := writeFile(path, text); err != nil {
+			return nil, fmt.Errorf("configure containerd on %s: %w", h.name, err)
+		}
+	}
+	var err error
+	c.Process, err = h.Start(ctx, Spec{
+		Args: []string{"containerd", "--config", filepath.Join(dir, "config.toml")}, OwnPIDs: true, ReadyWithin: engineReadyWithin,
+		Ready: func(ctx context.Context) error {
+			_, err := c.CLI(ctx, "version")
+			return err
+		},
+	})
+	return c, err
+}
+
+// CLI runs ctr with that daemon and returns what it wrote to stdout.
+func (c *Containerd) CLI(ctx context.Context, args ...string) (string, error) {
+	out, err := c.host.Run(ctx, Spec{Args: append([]string{"ctr", "--address", c.address}, args...)})
+	return strings.TrimSpace(out), err
+}
+
+// Pull pulls an image, whose name begins with its registry's, and unpacks it.
+func (c *Containerd) Pull(ctx context.Context, image string) error {
+	_, err := c.CLI(ctx, "images", "pull", "--hosts-dir", c.hostsDir, image)
+	return err
+}
+
+// Digest is the digest of the manifest or index of an image that was pulled.
+func (c *Containerd) Digest(ctx context.Context, image string) (string, error) {
+	list, err := c.CLI(ctx, "images", "list", "name=="+image)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(list) {
+		if fields := strings.Fields(line); len(fields) > 2 && fields[0] == image {
+			return fields[2], nil
+		}
+	}
+	return "", fmt.Errorf("containerd on %s has no image %s", c.host.name, image)
+}
+
+func writeFile(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
+}

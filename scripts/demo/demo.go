@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pullonce/pullonce/internal/hub"
+	"github.com/pullonce/pullonce/internal/images"
+)
+
+// demonstrate does it all. The report is nil when there was nothing to report; an error beside a report says what was
+// wrong with the pulls.
+func demonstrate(ctx context.Context, o options, out io.Writer) (_ *report, err error) {
+	if o.p2pd, err = filepath.Abs(o.p2pd); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(o.p2pd); err != nil {
+		return nil, fmt.Errorf("the node's program is missing (make build): %w", err)
+	}
+	dir, err := os.MkdirTemp("", "p2p-demo-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if o.keep {
+			_, _ = fmt.Fprintln(out, "Data and logs of the nodes are in", dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	if o.hub {
+		return onFarm(ctx, o, dir, nil, out)
+	}
+	return onStandIn(ctx, o, dir, out)
+}
+
+// onStandIn makes an image, and a Docker Hub that has it.
+func onStandIn(ctx context.Context, o options, dir string, out io.Writer) (*report, error) {
+	if err := checkRoom(dir, o); err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	made, err := makeImage(ctx, dir, o.layers)
+	if err != nil {
+		return nil, err
+	}
+	_, _ = fmt.Fprintf(out, "Made %s out of files of this machine: %d layers, %s (%.1f s).\n",
+		o.image, len(made.Layers), size(made.UniqueBytes()), time.Since(start).Seconds())
+	h, err := hub.Start(hub.Config{Rate: o.rate})
+	if err != nil {
+		return nil, fmt.Errorf("start the Docker Hub stand-in: %w", err)
+	}
+	defer func() { _ = h.Close() }()
+	if err := made.AddTo(h, o.image.repository, o.image.reference); err != nil {
+		return nil, fmt.Errorf("put the image into the stand-in: %w", err)
+	}
+	return onFarm(ctx, o, dir, &standIn{h, made}, out)
+}
+
+// A standIn is the Docker Hub of this process and the image that it has.
+type standIn struct {
+	*hub.Hub
+	image *images.Image
+}
+
+// onFarm starts the farm and has it pull twice. s is nil where the upstream is the real Docker Hub.
+func onFarm(ctx context.Context, o options, dir string, s *standIn, out io.Writer) (_ *report, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeLimit(o))
+	defer cancel()
+	upstream, cache := "", int64(64<<30)
+	if s != nil {
+		upstream, cache = s.URL(), 2*s.image.UniqueBytes()+64<<20
+	}
+	start := time.Now()
+	f, err := startFarm(ctx, o, dir, upstream, cache, out)
+	defer f.stop()
+	if err != nil {
+		return nil, err
+	}
+	_, _ = fmt.Fprintf(out, "%s. All of them pull %s at once.\n\n", introduce(f, s, o, time.Since(start)), o.image)
+
+	link := &link{farm: f, standIn: s}
+	first := f.pull(ctx, o.image, link, out)
+	r := newReport(o, f, s, first)
+	if first.err != nil || ctx.Err() != nil {
+		return r, r.fail(errors.Join(first.err, f.gone(), ctx.Err()))
+	}
+	if err := r.account(ctx, f, link, first); err != nil {
+		return r, r.fail(err)
+	}
+	second := f.pull(ctx, o.image, link, io.Discard)
+	if second.err != nil {
+		return r, r.fail(fmt.Errorf("the second pull: %w", second.err))
+	}
+	if err := r.accountAgain(ctx, f, link, second); err != nil {
+		return r, r.fail(err)
+	}
+	return r, r.fail(r.verdict())
+}
+
+func introduce(f *farm, s *standIn, o options, took time.Duration) string {
+	text := fmt.Sprintf("Started %d nodes (%.1f s): registries at %s", len(f.hosts), took.Seconds(), f.hosts[0].registry)
+	if n := len(f.hosts); n > 1 {
+		text += " … " + f.hosts[n-1].registry
+	}
+	switch {
+	case s == nil:
+		return text + "; upstream: Docker Hub"
+	case o.rate == 0:
+		return text + "; upstream: a stand-in for Docker Hub"
+	}
+	return text + fmt.Sprintf("; upstream: a stand-in for Docker Hub behind a link of %s/s", size(o.rate))
+}
+
+// timeLimit bounds the pulls: four times what they would take if every host went to the stand-in by itself, and time
+// for a slow machine.
+func timeLimit(o options) time.Duration {
+	limit := 3 * time.Minute
+	if o.hub {
+		limit = 30 * time.Minute
+	}
+	if o.rate > 0 {
+		limit += 4 * time.Duration(float64(o.nodes)*float64(sum(o.layers))/float64(o.rate)*float64(time.Second))
+	}
+	return limit
+}
+
+// pulls are what all hosts have pulled at once.
+type pulls struct {
+	engines []*engine
+	took    time.Duration // until the last had finished
+	err     error         // of all that failed
+}
+
+// pull has all hosts pull and shows how far they are.
+func (f *farm) pull(ctx context.Context, i image, l *link, out io.Writer) *pulls {
+	p := &pulls{}
+	for _, h := range f.hosts {
+		p.engines = append(p.engines, newEngine(h.registry, i))
+	}
+	watch := newWatch(out, f, p.engines, l)
+	shown := make(chan struct{})
+	watching, stop := context.WithCancel(ctx)
+	go func() {
+		defer close(shown)
+		watch.run(watching)
+	}()
+	start := time.Now()
+	errs := make([]error, len(p.engines))
+	var group errgroup.Group
+	for n, e := range p.engines {
+		group.Go(func() error {
+			if err := e.pull(ctx); err != nil {
+				errs[n] = fmt.Errorf("host %s: %w", f.hosts[n].name, err)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	p.took = time.Since(start)
+	stop()
+	<-shown
+	p.err = errors.Join(errs...)
+	return p
+}
+
+func sum(ns []int64) int64 {
+	var s int64
+	for _, n := range ns {
+		s += n
+	}
+	return s
+}

@@ -1,0 +1,56 @@
+// Command demo shows on one machine what a farm does: it starts a Docker Hub stand-in behind a link of limited rate
+// and a farm of p2pd processes, each on a loopback address of its own, has all of them pull one image at once as
+// container engines do, and says how often the image's bytes crossed the link.
+//
+// Everything that it starts it stops, and what it writes is in a temporary directory that it removes.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// The exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program: it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitDone
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "demo:", err)
+		return exitUsage
+	}
+	r, err := demonstrate(ctx, o, stdout)
+	if r != nil {
+		r.print(stdout)
+		err = errors.Join(err, r.write(o.jsonFile))
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("stopped before the end")
+		}
+		_, _ = fmt.Fprintln(stderr, "demo:", err)
+		return exitFailed
+	}
+	return exitDone
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/dustin/go-humanize"
+
+	"github.com/pullonce/pullonce/oci"
+)
+
+// options say what is shown.
+type options struct {
+	p2pd     string  // path of the program
+	nodes    int     // hosts of the farm
+	rate     int64   // of the stand-in's link in bytes a second; 0: no limit
+	layers   []int64 // sizes in bytes of the image that the stand-in has
+	hub      bool    // the real Docker Hub instead of the stand-in
+	image    image   // what is pulled
+	jsonFile string  // where the report goes as JSON; "": nowhere
+	anyPorts bool    // free ports instead of those that nodes have by default
+	keep     bool    // the temporary directory stays
+}
+
+// An image is a name at Docker Hub.
+type image struct {
+	repository string // such as library/python
+	reference  string // tag or digest
+}
+
+func (i image) String() string {
+	if strings.Contains(i.reference, ":") {
+		return i.repository + "@" + i.reference
+	}
+	return i.repository + ":" + i.reference
+}
+
+const (
+	standInImage = "library/demo:1"
+	hubImage     = "library/python:3"
+	// maxNodes is what one machine can be asked for; 127.0.0.1 to 127.0.0.64.
+	maxNodes = 64
+	// standInLayers are 400 MiB in layers as images have them: one large, the others ever smaller.
+	standInLayers = "312MiB,48MiB,24MiB,12MiB,4MiB"
+)
+
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	var o options
+	var rate, layers, name string
+	set := flag.NewFlagSet("demo", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.StringVar(&o.p2pd, "p2pd", "bin/p2pd", "`path` of the node's program")
+	set.IntVar(&o.nodes, "nodes", 5, "`number` of hosts")
+	set.StringVar(&rate, "rate", "50MB", "`bytes` a second of the stand-in's link; 0: no limit")
+	set.StringVar(&layers, "layers", standInLayers, "`sizes` of the layers of the stand-in's image")
+	set.BoolVar(&o.hub, "hub", false, "pull from the real Docker Hub")
+	set.StringVar(&name, "image", "", "`name` of the image at Docker Hub, with -hub (default "+hubImage+")")
+	set.StringVar(&o.jsonFile, "json", "", "`file` for the report as JSON")
+	set.BoolVar(&o.anyPorts, "any-ports", false, "free ports instead of 5000, 5080, 7946 and 7947")
+	set.BoolVar(&o.keep, "keep", false, "keep the temporary directory with the nodes' data and logs")
+	if err := set.Parse(args); err != nil {
+		return o, err
+	}
+	if set.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
+	}
+	return o, errors.Join(o.setNodes(), o.setRate(rate), o.setLayers(layers), o.setImage(name))
+}
+
+func (o *options) setNodes() error {
+	if o.nodes < 1 || o.nodes > maxNodes {
+		return fmt.Errorf("%d nodes: want 1 to %d", o.nodes, maxNodes)
+	}
+	return nil
+}
+
+func (o *options) setRate(text string) error {
+	n, err := humanize.ParseBytes(strings.TrimSuffix(text, "/s"))
+	if err != nil || n > 1<<50 {
+		return fmt.Errorf("rate %q: want bytes a second, such as 50MB or 6MiB, or 0 for no limit", text)
+	}
+	o.rate = int64(n)
+	if o.hub {
+		o.rate = 0 // nobody knows
+	}
+	return nil
+}
+
+// minLayer is the smallest layer: an archive with one file has three blocks beside the file's.
+const minLayer = 4096
+
+func (o *options) setLayers(text string) error {
+	for part := range strings.SplitSeq(text, ",") {
+		n, err := humanize.ParseBytes(strings.TrimSpace(part))
+		if err != nil || n < minLayer || n > 1<<40 {
+			return fmt.Errorf("layer of size %q: want %d bytes or more, such as 48MiB", part, minLayer)
+		}
+		o.layers = append(o.layers, int64(n))
+	}
+	return nil
+}
+
+func (o *options) setImage(name string) error {
+	switch {
+	case name != "" && !o.hub:
+		return errors.New("an image can be named with -hub (make: HUB=1) only: the stand-in's is made on the spot")
+	case !o.hub:
+		name = standInImage
+	case name == "":
+		name = hubImage
+	}
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return fmt.Errorf("image %q: %w", name, err)
+	}
+	if reference.Domain(named) != oci.DockerHub {
+		return fmt.Errorf("image %q: only images of %s", name, oci.DockerHub)
+	}
+	o.image = image{repository: reference.Path(named), reference: "latest"}
+	if tagged, ok := named.(reference.Tagged); ok {
+		o.image.reference = tagged.Tag()
+	}
+	if digested, ok := named.(reference.Digested); ok {
+		o.image.reference = digested.Digest().String()
+	}
+	return nil
+}
