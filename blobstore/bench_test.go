@@ -104,45 +104,47 @@ func BenchmarkServe(b *testing.B) {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("Content-Length", strconv.Itoa(size))
 	}
-	for name, handler := range map[string]http.HandlerFunc{
-		"256MiB/store": func(w http.ResponseWriter, req *http.Request) {
-			blob, err := s.Open(d)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer func() { _ = blob.Close() }()
-			r, err := blob.NewReader()
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer func() { _ = r.Close() }()
-			header(w)
-			if err := r.WriteRange(req.Context(), w, 0, size); err != nil {
-				b.Error(err)
-			}
-		},
-		"256MiB/ServeContent": func(w http.ResponseWriter, req *http.Request) {
-			http.ServeFile(w, req, filepath.Join(dir, "blobs", "sha256", d.Hex()[:2], d.Hex()))
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			server := httptest.NewServer(handler)
-			defer server.Close()
-			b.SetBytes(size)
-			for b.Loop() {
-				resp, err := http.Get(server.URL)
-				if err != nil {
-					b.Fatal(err)
-				}
-				n, err := io.Copy(io.Discard, resp.Body)
-				_ = resp.Body.Close()
-				if err != nil || n != size {
-					b.Fatalf("%d bytes, %v", n, err)
-				}
-			}
-		})
+	store := func(w http.ResponseWriter, req *http.Request) {
+		blob, err := s.Open(d)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer func() { _ = blob.Close() }()
+		r, err := blob.NewReader()
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer func() { _ = r.Close() }()
+		header(w)
+		if err := r.WriteRange(req.Context(), w, 0, size); err != nil {
+			b.Error(err)
+		}
+	}
+	plain := func(w http.ResponseWriter, req *http.Request) {
+		http.ServeFile(w, req, filepath.Join(dir, "blobs", "sha256", d.Hex()[:2], d.Hex()))
+	}
+	for _, pair := range []int{1, 2, 3} {
+		b.Run(fmt.Sprintf("256MiB/store/pair=%d", pair), func(b *testing.B) { serve(b, store, size) })
+		b.Run(fmt.Sprintf("256MiB/ServeContent/pair=%d", pair), func(b *testing.B) { serve(b, plain, size) })
+	}
+}
+
+func serve(b *testing.B, handler http.HandlerFunc, size int64) {
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	b.SetBytes(size)
+	for b.Loop() {
+		resp, err := http.Get(server.URL)
+		if err != nil {
+			b.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || n != size {
+			b.Fatalf("%d bytes, %v", n, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,7 +60,7 @@ func (s *Store) sync() {
 	for _, p := range open {
 		p.save()
 	}
-	if err := s.index.flush(); err != nil {
+	if err := s.index.flush(); err != nil && !errors.Is(err, ErrClosed) { // one that is closed was alarmed about before
 		s.raise("index not put down", err)
 	}
 }

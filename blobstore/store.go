@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/pullonce/pullonce/oci"
 )
+
+// maxChecks bounds how many pieces are checked at once, on however many cores.
+const maxChecks = 16
 
 // A Store keeps blobs in one directory, which is its own until Close. It may be shared by goroutines.
 type Store struct {
@@ -26,7 +30,8 @@ type Store struct {
 
 	manifests *manifestCache
 	records   *records
-	buffers   sync.Pool // of *[]byte, to check pieces in
+	buffers   sync.Pool     // of *[]byte, to check pieces in
+	checks    chan struct{} // one slot for each piece that is being checked: however many read, memory stays bounded
 	count     counters
 
 	// digests orders what is done to the files of one blob (commit, rot, removal, opening a partial blob). It is held
@@ -85,6 +90,7 @@ func open(cfg Config, log *slog.Logger, d disk) (*Store, error) {
 		partials:  make(map[oci.Digest]*Partial),
 		idle:      make(map[oci.Digest]*idlePartial),
 		recheck:   make(chan *Partial, 64),
+		checks:    make(chan struct{}, min(maxChecks, runtime.GOMAXPROCS(0))),
 		kick:      make(chan struct{}, 1),
 	}
 	if err := s.load(); err != nil {
@@ -152,13 +158,19 @@ func (s *Store) lockDigest(d oci.Digest) (unlock func()) {
 	return mu.Unlock
 }
 
-// buffer lends n bytes until give is called.
+// buffer lends n bytes to check a piece in until give is called. It waits while as many are lent as the machine can
+// hash at once.
 func (s *Store) buffer(n int64) (buf []byte, give func()) {
-	if kept, ok := s.buffers.Get().(*[]byte); ok && int64(cap(*kept)) >= n {
-		return (*kept)[:n], func() { s.buffers.Put(kept) }
+	s.checks <- struct{}{}
+	kept, ok := s.buffers.Get().(*[]byte)
+	if !ok || int64(cap(*kept)) < n {
+		fresh := make([]byte, n)
+		kept = &fresh
 	}
-	fresh := make([]byte, n)
-	return fresh, func() { s.buffers.Put(&fresh) }
+	return (*kept)[:n], func() {
+		s.buffers.Put(kept)
+		<-s.checks
+	}
 }
 
 // Delete removes a whole blob, its links and, when nobody has it open, its partial blob. Open readers go on. Without

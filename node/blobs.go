@@ -50,6 +50,9 @@ func (n *Node) storedBlob(ctx context.Context, repo oci.Repository, d oci.Digest
 
 // arrivingBlob joins the fetch of a blob.
 func (n *Node) arrivingBlob(ctx context.Context, repo oci.Repository, d oci.Digest, whole bool) (registryapi.Blob, error) {
+	if err := n.awaitFarm(ctx); err != nil {
+		return nil, err
+	}
 	h, err := n.engine.Get(transfer.Want{Repository: repo, Digest: d, Size: n.prefetch.sizeOf(repo, d)})
 	if err != nil {
 		return nil, err
@@ -99,6 +102,9 @@ func (n *Node) confirm(ctx context.Context, repo oci.Repository, d oci.Digest) e
 // statBlob asks repo for a blob's size, through the blob's owner, once for the whole farm.
 func (n *Node) statBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
 	v, err := n.flights.do(ctx, "confirm "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
+		if err := n.awaitFarm(ctx); err != nil {
+			return int64(0), err
+		}
 		q := transfer.Question{Kind: transfer.Confirm, Repository: repo, Reference: d.String()}
 		a, self, err := n.engine.Ask(ctx, d.String(), q)
 		if self || n.mayFallBack(err) {

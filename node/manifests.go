@@ -44,6 +44,9 @@ func (n *Node) manifest(ctx context.Context, repo oci.Repository, d oci.Digest) 
 		}
 	}
 	v, err := n.flights.do(ctx, "manifest "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
+		if err := n.awaitFarm(ctx); err != nil {
+			return nil, err
+		}
 		q := transfer.Question{Kind: transfer.Manifest, Repository: repo, Reference: d.String()}
 		a, self, err := n.engine.Ask(ctx, d.String(), q)
 		if self || n.mayFallBack(err) {

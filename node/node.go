@@ -18,6 +18,7 @@ import (
 
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/gossip"
+	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
 	"github.com/pullonce/pullonce/transfer"
 )
@@ -51,7 +52,9 @@ type Node struct {
 
 	life       context.Context // of Run, for what outlives a request
 	background sync.WaitGroup
-	ready      chan struct{}
+	placed     chan struct{} // closed when the node has its place in the ring, or has waited long enough for it
+	placing    sync.Once
+	ready      chan struct{} // closed when it serves
 }
 
 // questionLimit bounds one question to an upstream, however many wait for it.
@@ -64,7 +67,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, boot: randomID(8), log: log, metrics: newMetrics(), tags: newTags(), started: time.Now(),
-		flights: flights{limit: questionLimit}, ready: make(chan struct{}),
+		flights: flights{limit: questionLimit}, ready: make(chan struct{}), placed: make(chan struct{}),
 	}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -82,6 +85,12 @@ func (n *Node) open(ctx context.Context) error {
 	if store.Issuer, err = identity(n.cfg.DataDir); err != nil {
 		return err
 	}
+	store.OnRot = func(d oci.Digest, piece int) {
+		if n.engine != nil {
+			n.engine.Rotted(d, piece)
+		}
+	}
+	store.MayDrop = func(ctx context.Context, digests []oci.Digest) []oci.Digest { return n.engine.Droppable(ctx, digests) }
 	if n.store, err = blobstore.Open(store, n.log); err != nil {
 		return err
 	}
@@ -248,15 +257,41 @@ func (n *Node) stop(ctx context.Context) error {
 // peerGrace is how long pieces that are on their way to peers may take when the node stops.
 const peerGrace = time.Second
 
+// joinPatience is how long a node that has just started waits for its farm before it serves alone: without the ring it
+// would fetch from the upstream what the farm has.
+const joinPatience = 3 * time.Second
+
 // activate gives the node its place in the ring once it has met the farm.
 func (n *Node) activate(ctx context.Context) error {
+	patience := time.AfterFunc(joinPatience, n.place)
+	defer patience.Stop()
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-n.gossip.Joined():
 	}
 	n.directory.update() // before others take this node for an owner it must know the ring itself
-	return n.gossip.UpdateSelf(func(m *gossip.Member) { m.State = gossip.Active })
+	if err := n.gossip.UpdateSelf(func(m *gossip.Member) { m.State = gossip.Active }); err != nil {
+		return err
+	}
+	n.directory.update()
+	n.place()
+	return nil
+}
+
+// place lets pulls begin.
+func (n *Node) place() {
+	n.placing.Do(func() { close(n.placed) })
+}
+
+// awaitFarm waits until the node has its place in the ring, or has waited long enough for it.
+func (n *Node) awaitFarm(ctx context.Context) error {
+	select {
+	case <-n.placed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func quiet(err error) error {

@@ -124,7 +124,7 @@ var errStarting = errors.New("node is starting")
 // Ready tells whether the node serves.
 func (o operators) Ready() error {
 	select {
-	case <-o.n.ready:
+	case <-o.n.placed:
 		return nil
 	default:
 		return errStarting

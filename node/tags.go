@@ -81,6 +81,9 @@ func (n *Node) resolve(ctx context.Context, repo oci.Repository, tag string, acc
 }
 
 func (n *Node) resolveAnew(ctx context.Context, key tagKey) (resolved, error) {
+	if err := n.awaitFarm(ctx); err != nil {
+		return resolved{}, err
+	}
 	q := transfer.Question{
 		Kind: transfer.Resolve, Repository: key.repo, Reference: key.tag, Accept: acceptTypes(key.class),
 	}

@@ -25,7 +25,7 @@ type Config struct {
 	// 5 ms. What few neighbours have is told at once.
 	HaveEvery time.Duration
 	// BusyRetry is when a peer that said busy is asked again if it did not say when,
-	// default 2 ms, and at most 250 ms after repeated refusals.
+	// default 2 ms; it grows with repeated refusals.
 	BusyRetry time.Duration
 	// StallAfter is how long a request may go without a byte before its piece is asked
 	// of another peer and the peer is asked last, default 2 s.

@@ -143,6 +143,9 @@ func (f *Fetcher) Load(p Peer, load int) {
 	}
 }
 
+// mostRetry bounds the pause after repeated refusals where pieces take less than twice as long.
+const mostRetry = 250 * time.Millisecond
+
 // Busy says that p refused a request for now. With retryAfter 0 the Fetcher chooses when
 // to try it again.
 func (f *Fetcher) Busy(p Peer, piece int, now, retryAfter time.Duration) {
@@ -156,7 +159,7 @@ func (f *Fetcher) Busy(p Peer, piece int, now, retryAfter time.Duration) {
 	n := &f.slots[s]
 	if retryAfter <= 0 {
 		retryAfter = max(f.cfg.BusyRetry, f.usual.mean/4) << min(n.refusals, 3)
-		retryAfter = min(retryAfter, 250*time.Millisecond)
+		retryAfter = min(retryAfter, max(mostRetry, f.usual.mean/2))
 		retryAfter += time.Duration(f.rng.Int64N(int64(retryAfter)/2 + 1))
 	}
 	n.refusals++

@@ -16,9 +16,8 @@ type SeederConfig struct {
 	// PerPeer is how many of these go to one peer, default 4; while there are fewer than
 	// four peers all slots are shared among them.
 	PerPeer int
-	// StallAfter is when a push that nobody has acknowledged is given up as long as usual
-	// times are not known, default 10 s; then it is four times as long as usual, but not below
-	// 50 ms.
+	// StallAfter is how long a push may make no progress as long as usual times are not known,
+	// default 10 s; then it is four times as long as a push usually takes, but not below 50 ms.
 	StallAfter time.Duration
 }
 
@@ -65,7 +64,7 @@ type target struct {
 
 type push struct {
 	Push
-	sent time.Duration
+	sent, touched time.Duration
 }
 
 // NewSeeder has no pieces and no peers.
@@ -214,7 +213,7 @@ func (s *Seeder) Next(now time.Duration, slots int) []Push {
 		s.out.Set(p)
 		s.to[p] = t.id
 		t.unacked++
-		s.pushes = append(s.pushes, push{Push{t.id, p}, now})
+		s.pushes = append(s.pushes, push{Push{t.id, p}, now, now})
 		s.result = append(s.result, Push{t.id, p})
 	}
 	return s.result
@@ -314,11 +313,19 @@ func (s *Seeder) block(p Peer, now time.Duration) {
 	}
 }
 
+// Progress says that bytes of a push are leaving: it has not stalled. Drivers of links on which
+// a piece can take longer than SeederConfig.StallAfter must call it.
+func (s *Seeder) Progress(p Peer, piece int, now time.Duration) {
+	if j := s.find(p, piece); j >= 0 {
+		s.pushes[j].touched = now
+	}
+}
+
 // expire gives up pushes that nobody has acknowledged in time.
 func (s *Seeder) expire(now time.Duration) {
 	after := s.stallAfter()
 	for j := len(s.pushes) - 1; j >= 0; j-- {
-		if p := s.pushes[j]; now-p.sent >= after {
+		if p := s.pushes[j]; now-p.touched >= after {
 			s.lost = append(s.lost, p.Push)
 			s.usual.add(now - p.sent)
 			s.Failed(p.Peer, p.Piece, now)
@@ -341,7 +348,7 @@ func (s *Seeder) NextWake(now time.Duration) (time.Duration, bool) {
 	at := never
 	after := s.stallAfter()
 	for _, p := range s.pushes {
-		at = min(at, p.sent+after)
+		at = min(at, p.touched+after)
 	}
 	if _, _, ok := s.waiting(); ok && len(s.pushes) < s.cfg.Slots {
 		for i := range s.targets {

@@ -29,7 +29,7 @@ type Config struct {
 	Download int64 // bytes a second from peers; 0 is no limit
 
 	Silence      time.Duration // a meeting point whose connection brings nothing for so long is probed; 600 ms
-	ProbeTimeout time.Duration // how long a node that seems lost is asked directly; 200 ms
+	ProbeTimeout time.Duration // how long a node that seems lost is asked directly; 1 s, a refusal counts at once
 	LostFor      time.Duration // how long a node that was found lost is passed over; 10 s
 	AskTimeout   time.Duration // how long the members are asked who holds a blob; 300 ms
 	PieceTimeout time.Duration // a piece whose connection brings no byte for so long is asked elsewhere; 2 s
@@ -49,7 +49,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Outstanding: 8, UploadSlots: 8, Budget: 64 << 20, InlineMax: 256 << 10,
-		Silence: 600 * time.Millisecond, ProbeTimeout: 200 * time.Millisecond, LostFor: 10 * time.Second,
+		Silence: 600 * time.Millisecond, ProbeTimeout: time.Second, LostFor: 10 * time.Second,
 		AskTimeout: 300 * time.Millisecond, PieceTimeout: 2 * time.Second, Linger: 20 * time.Second,
 		UpstreamFallback: true, UpstreamConnections: 4,
 	}

@@ -45,7 +45,7 @@ func (e *Engine) askNode(ctx context.Context, id string, q Question) (Answer, er
 		return Answer{}, &lostError{id, err}
 	}
 	if p.conn.GetState().String() != "READY" && !e.reachable(ctx, node) {
-		e.lost.add(id)
+		e.lose(id)
 		return Answer{}, &lostError{id, errors.New("no answer to a probe")}
 	}
 	reply := &transferpb.DocumentReply{}
@@ -58,7 +58,7 @@ func (e *Engine) askNode(ctx context.Context, id string, q Question) (Answer, er
 		if ctx.Err() != nil {
 			return Answer{}, context.Cause(ctx)
 		}
-		e.lost.add(id)
+		e.lose(id)
 		return Answer{}, &lostError{id, err}
 	}
 	if reply.GetError() != nil {

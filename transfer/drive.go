@@ -22,6 +22,7 @@ func (t *task) drive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.kick:
+		case <-t.changed():
 		case <-timer.C:
 		}
 	}
@@ -36,6 +37,7 @@ func (t *task) look(ctx context.Context) time.Duration {
 	}
 	now := t.e.now()
 	t.noteProgress(now)
+	t.confine()
 	for _, r := range t.fetcher.Next(now, t.e.room(t.list.PieceSize())) {
 		t.request(ctx, r)
 	}

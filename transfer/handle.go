@@ -94,32 +94,65 @@ func (h *Handle) Ready(ctx context.Context, off int64) error {
 }
 
 // WriteRange writes n bytes from off to w as they arrive. An *os.File reaches a w that can read from one. It returns
-// early with the reason when the fetch fails; the last piece is not written before the whole digest holds.
+// early with the reason when the fetch fails; the last piece is not written before the whole digest holds. A fetch that
+// failed because somebody lied is begun anew, with another issuer, as long as nothing has been written.
 func (h *Handle) WriteRange(ctx context.Context, w io.Writer, off, n int64) error {
-	if err := h.Ready(ctx, off); err != nil {
+	for try := 0; ; try++ {
+		written, err := h.writeRange(ctx, w, off, n)
+		if _, lied := errors.AsType[*oci.MismatchError](err); !lied || written > 0 || try == maxAnew {
+			return err
+		}
+		if again := h.anew(); again != nil {
+			return errors.Join(err, again)
+		}
+	}
+}
+
+// maxAnew is how often a fetch is begun anew because somebody lied.
+const maxAnew = 2
+
+// anew leaves a task that has failed for a new one.
+func (h *Handle) anew() error {
+	old := h.task
+	t, err := old.e.task(Want{Repository: old.repo, Digest: old.digest, Size: old.claimed})
+	if err != nil {
 		return err
 	}
+	if h.reader != nil {
+		_ = h.reader.Close()
+	}
+	h.reader, h.write, h.task = nil, nil, t
+	old.wait(-1)
+	return nil
+}
+
+func (h *Handle) writeRange(ctx context.Context, w io.Writer, off, n int64) (written int64, err error) {
+	if err := h.Ready(ctx, off); err != nil {
+		return 0, err
+	}
 	if err := h.open(); err != nil {
-		return err
+		return 0, err
 	}
 	t := h.task
 	step := stepPieces * t.list.PieceSize()
-	for n > 0 {
+	for n > written {
+		at := off + written
 		if !t.isComplete() {
 			t.mu.Lock()
-			t.want(off)
+			t.want(at)
 			t.mu.Unlock()
 		}
-		m := min(n, step-off%step)
+		m := min(n-written, step-at%step)
 		if t.isComplete() {
-			m = n
+			m = n - written
 		}
-		if err := h.write(ctx, w, off, m); err != nil {
-			return t.explain(err)
+		err := h.write(ctx, w, at, m)
+		if err != nil {
+			return max(written, 1), t.explain(err)
 		}
-		off, n = off+m, n-m
+		written += m
 	}
-	return nil
+	return written, nil
 }
 
 // stepPieces is how many pieces are given to the client before the logic hears how far it has come.

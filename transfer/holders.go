@@ -66,27 +66,11 @@ func (h *holders) of(d oci.Digest, lost []string) string {
 	return ""
 }
 
-// count is how many nodes are known to hold a blob.
-func (h *holders) count(d oci.Digest) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.byDigest[d])
-}
-
 func (h *holders) add(d oci.Digest, id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !slices.Contains(h.byDigest[d], id) {
 		h.byDigest[d] = append(h.byDigest[d], id)
-	}
-}
-
-func (h *holders) remove(d oci.Digest, id string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.byDigest[d] = slices.DeleteFunc(h.byDigest[d], func(have string) bool { return have == id })
-	if len(h.byDigest[d]) == 0 {
-		delete(h.byDigest, d)
 	}
 }
 
@@ -235,11 +219,6 @@ func (e *Engine) Announce(_ context.Context, q *transferpb.AnnounceRequest) (*tr
 	for _, text := range q.GetDigests()[:min(len(q.GetDigests()), maxAnnounced)] {
 		if d, err := oci.ParseDigest(text); err == nil {
 			e.holders.add(d, q.GetNode())
-		}
-	}
-	for _, text := range q.GetDropped()[:min(len(q.GetDropped()), maxAnnounced)] {
-		if d, err := oci.ParseDigest(text); err == nil {
-			e.holders.remove(d, q.GetNode())
 		}
 	}
 	h := e.holders

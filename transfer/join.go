@@ -118,9 +118,10 @@ func (t *task) join(ctx context.Context, at string, lost []string) error {
 	if err != nil {
 		return &lostError{at, err}
 	}
-	// A node that seems gone is asked once, directly: gossip needs seconds to notice, a probe 200 ms.
-	if p.quiet(time.Now()) > t.e.cfg.ProbeTimeout && !t.e.reachable(ctx, node) {
-		t.e.lost.add(at)
+	// A node that seems gone is asked once, directly: gossip needs many seconds to notice. One that has died refuses at
+	// once; only one that was cut off without a word takes as long as ProbeTimeout.
+	if p.quiet(time.Now()) > t.e.cfg.Silence && !t.e.reachable(ctx, node) {
+		t.e.lose(at)
 		return &lostError{at, errors.New("no answer to a probe")}
 	}
 	streamCtx, cancel := context.WithCancel(ctx)
@@ -130,7 +131,7 @@ func (t *task) join(ctx context.Context, at string, lost []string) error {
 	}
 	if err != nil {
 		cancel()
-		t.e.lost.add(at)
+		t.e.lose(at)
 		return &lostError{at, err}
 	}
 	ended := make(chan error, 1)
@@ -221,14 +222,14 @@ func (t *task) attend(ctx context.Context, node Node, p *peer, stream transferpb
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-broken:
-			t.e.lost.add(at)
+			t.e.lose(at)
 			return &lostError{at, err}
 		case <-silence.C:
 			silence.Reset(t.e.cfg.Silence)
 			if p.quiet(time.Now()) < t.e.cfg.Silence || t.e.reachable(ctx, node) {
 				continue
 			}
-			t.e.lost.add(at)
+			t.e.lose(at)
 			return &lostError{at, fmt.Errorf("nothing heard for %v, and no answer to a probe", t.e.cfg.Silence)}
 		case r := <-replies:
 			silence.Reset(t.e.cfg.Silence)

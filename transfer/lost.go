@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -47,6 +48,13 @@ func (l *lostSet) ids() []string {
 		out = append(out, id)
 	}
 	return out
+}
+
+// lose notes that a node cannot be reached.
+func (e *Engine) lose(id string) {
+	e.counters.lost.Add(1)
+	e.log.Info("node lost", slog.String("peer", id), slog.Duration("for", e.cfg.LostFor))
+	e.lost.add(id)
 }
 
 // reachable asks a node directly whether it is there, once, for ProbeTimeout.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 )
@@ -143,7 +144,7 @@ func (t *task) readStretch(ctx context.Context, from, to int) (at int, err error
 			if h == nil || h.Next() != list.Known() {
 				h = piece.NewHasher(list)
 			}
-			err := t.take(list, h, c)
+			err := t.take(ctx, list, h, c)
 			t.e.recycle(c.buf)
 			if err != nil {
 				return err
@@ -249,7 +250,7 @@ func (t *task) cutBody(ctx context.Context, body io.Reader, list *piece.List, fr
 
 // take hashes a piece that came from the upstream and writes it. A piece whose end is known already is checked
 // against its midstates; the one that comes next in the chain extends it.
-func (t *task) take(list *piece.List, h *piece.Hasher, c cut) error {
+func (t *task) take(ctx context.Context, list *piece.List, h *piece.Hasher, c cut) error {
 	known := list.Known()
 	var err error
 	switch {
@@ -263,7 +264,7 @@ func (t *task) take(list *piece.List, h *piece.Hasher, c cut) error {
 	if err != nil {
 		return fmt.Errorf("upstream %s: %w", t.repo.Upstream, err)
 	}
-	if err := t.write(list, c.i, *c.buf, self, false); err != nil {
+	if err := t.writeInTurn(ctx, list, c); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -272,4 +273,24 @@ func (t *task) take(list *piece.List, h *piece.Hasher, c cut) error {
 		t.fetcher.SetKnown(list.Known())
 	}
 	return nil
+}
+
+// writeInTurn writes a piece from the upstream. While the blob lives in memory it waits until the readers have room
+// for it, which in turn lets the upstream wait.
+func (t *task) writeInTurn(ctx context.Context, list *piece.List, c cut) error {
+	for {
+		err := t.write(list, c.i, *c.buf, self, false)
+		if !errors.Is(err, blobstore.ErrWindow) {
+			return err
+		}
+		t.mu.Lock()
+		partial := t.partial
+		t.mu.Unlock()
+		if partial == nil {
+			return err
+		}
+		if err := partial.WaitWindow(ctx, c.i); err != nil {
+			return err
+		}
+	}
 }

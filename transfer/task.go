@@ -147,6 +147,9 @@ func (t *task) adopt(list *piece.List) error {
 		if t.complete() {
 			return nil
 		}
+		if t.partial != nil {
+			t.partial.Drop() // two lists of one digest never mix
+		}
 		t.forget()
 	}
 	partial, err := t.e.store.OpenPartial(list)
@@ -337,6 +340,12 @@ const serveIdle = 2 * time.Second
 func (t *task) serve(ctx context.Context) {
 	if err := t.commit(); err != nil {
 		t.log.Warn("blob not stored", slog.Any("error", err))
+		t.mu.Lock()
+		partial := t.partial
+		t.mu.Unlock()
+		var group sync.WaitGroup
+		defer group.Wait()
+		group.Go(func() { t.refill(ctx, partial) })
 	}
 	tick := time.NewTicker(serveIdle)
 	defer tick.Stop()
@@ -347,6 +356,7 @@ func (t *task) serve(ctx context.Context) {
 		case <-tick.C:
 		}
 		if t.e.retire(t, false) {
+			t.cancel()
 			return
 		}
 	}
@@ -425,7 +435,9 @@ func (t *task) read(ctx context.Context, i int) (*[]byte, error) {
 	case blob != nil:
 		_, err = blob.ReadPiece(ctx, i, *buf)
 	case partial != nil:
-		_, err = partial.ReadPiece(i, *buf)
+		if _, err = partial.ReadPiece(i, *buf); err != nil {
+			t.lacks(i)
+		}
 	default:
 		err = oci.ErrNotFound
 	}
@@ -434,6 +446,15 @@ func (t *task) read(ctx context.Context, i int) (*[]byte, error) {
 		return nil, fmt.Errorf("read piece %d of %s: %w", i, t.digest, err)
 	}
 	return buf, nil
+}
+
+// lacks notes that a piece which was here is not any more.
+func (t *task) lacks(i int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fetcher != nil {
+		t.fetcher.Drop(i)
+	}
 }
 
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }

@@ -11,16 +11,14 @@ import (
 // Containerd is a containerd that runs on a host, with images of its own.
 type Containerd struct {
 	*Process
-	host     *Host
-	address  string
-	hostsDir string
+	host    *Host
+	address string
 }
 
-// StartContainerd starts containerd on the host. hosts has the hosts.toml of each registry, by its name, which may be
-// _default.
-func (h *Host) StartContainerd(ctx context.Context, hosts map[string]string) (*Containerd, error) {
+// StartContainerd starts containerd on the host.
+func (h *Host) StartContainerd(ctx context.Context) (*Containerd, error) {
 	dir := filepath.Join(h.dir, "ctd")
-	c := &Containerd{host: h, address: filepath.Join(dir, "c.sock"), hostsDir: filepath.Join(dir, "hosts")}
+	c := &Containerd{host: h, address: filepath.Join(dir, "c.sock")}
 	config := fmt.Sprintf(`version = 2
 root = %q
 state = %q
@@ -28,14 +26,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
   address = %q
 `, filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.address)
-	files := map[string]string{filepath.Join(dir, "config.toml"): config}
-	for registry, text := range hosts {
-		files[filepath.Join(c.hostsDir, registry, "hosts.toml")] = text
-	}
-	for path, text := range files {
-		if err := writeFile(path, text); err != nil {
-			return nil, fmt.Errorf("configure containerd on %s: %w", h.name, err)
-		}
+	if err := writeFile(filepath.Join(dir, "config.toml"), config); err != nil {
+		return nil, fmt.Errorf("configure containerd on %s: %w", h.name, err)
 	}
 	var err error
 	c.Process, err = h.Start(ctx, Spec{
@@ -54,15 +46,22 @@ func (c *Containerd) CLI(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// Pull pulls an image, whose name begins with its registry's, and unpacks it.
-func (c *Containerd) Pull(ctx context.Context, image string) error {
-	_, err := c.CLI(ctx, "images", "pull", "--hosts-dir", c.hostsDir, image)
+// Pull pulls an image, whose name begins with its registry's, and unpacks it. It is kept in a namespace of containerd's.
+// hosts has the hosts.toml of each registry, by its name, which may be _default.
+func (c *Containerd) Pull(ctx context.Context, namespace string, hosts map[string]string, image string) error {
+	dir := filepath.Join(c.host.dir, "ctd", "hosts-"+namespace)
+	for registry, text := range hosts {
+		if err := writeFile(filepath.Join(dir, registry, "hosts.toml"), text); err != nil {
+			return fmt.Errorf("configure ctr on %s: %w", c.host.name, err)
+		}
+	}
+	_, err := c.CLI(ctx, "--namespace", namespace, "images", "pull", "--hosts-dir", dir, image)
 	return err
 }
 
 // Digest is the digest of the manifest or index of an image that was pulled.
-func (c *Containerd) Digest(ctx context.Context, image string) (string, error) {
-	list, err := c.CLI(ctx, "images", "list", "name=="+image)
+func (c *Containerd) Digest(ctx context.Context, namespace, image string) (string, error) {
+	list, err := c.CLI(ctx, "--namespace", namespace, "images", "list", "name=="+image)
 	if err != nil {
 		return "", err
 	}

@@ -29,14 +29,21 @@ func (p *Podman) RegistriesFile() string { return p.registries }
 
 // CLI runs podman and returns what it wrote to stdout.
 func (p *Podman) CLI(ctx context.Context, args ...string) (string, error) {
-	own := []string{
-		"podman", "--root", filepath.Join(p.dir, "root"), "--runroot", filepath.Join(p.dir, "run"), "--tmpdir", filepath.Join(p.dir, "tmp"),
-		"--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "none",
-	}
-	out, err := p.host.Run(ctx, Spec{
-		Args: append(own, args...),
-		Env:  []string{"CONTAINERS_REGISTRIES_CONF=" + p.registries},
-	})
+	own := []string{"podman", "--tmpdir", filepath.Join(p.dir, "tmp"), "--cgroup-manager", "cgroupfs", "--events-backend", "none"}
+	return p.run(ctx, append(own, p.storage()...), args)
+}
+
+// Buildah runs buildah, which has the same images, and returns what it wrote to stdout.
+func (p *Podman) Buildah(ctx context.Context, args ...string) (string, error) {
+	return p.run(ctx, append([]string{"buildah"}, p.storage()...), args)
+}
+
+func (p *Podman) storage() []string {
+	return []string{"--root", filepath.Join(p.dir, "root"), "--runroot", filepath.Join(p.dir, "run"), "--storage-driver", "overlay"}
+}
+
+func (p *Podman) run(ctx context.Context, program, args []string) (string, error) {
+	out, err := p.host.Run(ctx, Spec{Args: append(program, args...), Env: []string{"CONTAINERS_REGISTRIES_CONF=" + p.registries}})
 	return strings.TrimSpace(out), err
 }
 

@@ -206,7 +206,7 @@ func (x DocumentRequest_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DocumentRequest_Kind.Descriptor instead.
 func (DocumentRequest_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{14, 0}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{16, 0}
 }
 
 // Error is a condition of the room oci on the wire.
@@ -1138,7 +1138,6 @@ type AnnounceRequest struct {
 	RingHash      uint64                 `protobuf:"fixed64,3,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
 	Digests       []string               `protobuf:"bytes,4,rep,name=digests,proto3" json:"digests,omitempty"`
 	Final         bool                   `protobuf:"varint,5,opt,name=final,proto3" json:"final,omitempty"` // the last of this round: what was announced is all there is
-	Dropped       []string               `protobuf:"bytes,6,rep,name=dropped,proto3" json:"dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1208,13 +1207,6 @@ func (x *AnnounceRequest) GetFinal() bool {
 	return false
 }
 
-func (x *AnnounceRequest) GetDropped() []string {
-	if x != nil {
-		return x.Dropped
-	}
-	return nil
-}
-
 type AnnounceReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Boot          string                 `protobuf:"bytes,1,opt,name=boot,proto3" json:"boot,omitempty"`
@@ -1259,6 +1251,102 @@ func (x *AnnounceReply) GetBoot() string {
 	return ""
 }
 
+type MayDropRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Digests       []string               `protobuf:"bytes,2,rep,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MayDropRequest) Reset() {
+	*x = MayDropRequest{}
+	mi := &file_proto_transfer_transfer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MayDropRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MayDropRequest) ProtoMessage() {}
+
+func (x *MayDropRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_transfer_transfer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MayDropRequest.ProtoReflect.Descriptor instead.
+func (*MayDropRequest) Descriptor() ([]byte, []int) {
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *MayDropRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *MayDropRequest) GetDigests() []string {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+type MayDropReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digests       []string               `protobuf:"bytes,1,rep,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MayDropReply) Reset() {
+	*x = MayDropReply{}
+	mi := &file_proto_transfer_transfer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MayDropReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MayDropReply) ProtoMessage() {}
+
+func (x *MayDropReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_transfer_transfer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MayDropReply.ProtoReflect.Descriptor instead.
+func (*MayDropReply) Descriptor() ([]byte, []int) {
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *MayDropReply) GetDigests() []string {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
 type DocumentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          DocumentRequest_Kind   `protobuf:"varint,1,opt,name=kind,proto3,enum=pullonce.transfer.DocumentRequest_Kind" json:"kind,omitempty"`
@@ -1275,7 +1363,7 @@ type DocumentRequest struct {
 
 func (x *DocumentRequest) Reset() {
 	*x = DocumentRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[14]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1375,7 @@ func (x *DocumentRequest) String() string {
 func (*DocumentRequest) ProtoMessage() {}
 
 func (x *DocumentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[14]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1388,7 @@ func (x *DocumentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DocumentRequest.ProtoReflect.Descriptor instead.
 func (*DocumentRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{14}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DocumentRequest) GetKind() DocumentRequest_Kind {
@@ -1376,7 +1464,7 @@ type DocumentReply struct {
 
 func (x *DocumentReply) Reset() {
 	*x = DocumentReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[15]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1476,7 @@ func (x *DocumentReply) String() string {
 func (*DocumentReply) ProtoMessage() {}
 
 func (x *DocumentReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[15]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1489,7 @@ func (x *DocumentReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DocumentReply.ProtoReflect.Descriptor instead.
 func (*DocumentReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{15}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DocumentReply) GetError() *Error {
@@ -1475,7 +1563,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[16]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1575,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[16]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1588,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{16}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{18}
 }
 
 type PingReply struct {
@@ -1513,7 +1601,7 @@ type PingReply struct {
 
 func (x *PingReply) Reset() {
 	*x = PingReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[17]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1613,7 @@ func (x *PingReply) String() string {
 func (*PingReply) ProtoMessage() {}
 
 func (x *PingReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[17]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1626,7 @@ func (x *PingReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingReply.ProtoReflect.Descriptor instead.
 func (*PingReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{17}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PingReply) GetNode() string {
@@ -1563,7 +1651,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[18]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1663,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[18]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1676,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{18}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{20}
 }
 
 type StatusReply struct {
@@ -1600,7 +1688,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[19]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1700,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[19]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1713,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{19}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -1649,7 +1737,7 @@ type HoldingsReply_Holding struct {
 
 func (x *HoldingsReply_Holding) Reset() {
 	*x = HoldingsReply_Holding{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[20]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1749,7 @@ func (x *HoldingsReply_Holding) String() string {
 func (*HoldingsReply_Holding) ProtoMessage() {}
 
 func (x *HoldingsReply_Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[20]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,16 +1922,20 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\aintends\x18\x06 \x01(\bR\aintends\x1ae\n" +
 	"\rHoldingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12>\n" +
-	"\x05value\x18\x02 \x01(\v2(.pullonce.transfer.HoldingsReply.HoldingR\x05value:\x028\x01\"\xa0\x01\n" +
+	"\x05value\x18\x02 \x01(\v2(.pullonce.transfer.HoldingsReply.HoldingR\x05value:\x028\x01\"\x86\x01\n" +
 	"\x0fAnnounceRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12\x1b\n" +
 	"\tring_hash\x18\x03 \x01(\x06R\bringHash\x12\x18\n" +
 	"\adigests\x18\x04 \x03(\tR\adigests\x12\x14\n" +
-	"\x05final\x18\x05 \x01(\bR\x05final\x12\x18\n" +
-	"\adropped\x18\x06 \x03(\tR\adropped\"#\n" +
+	"\x05final\x18\x05 \x01(\bR\x05final\"#\n" +
 	"\rAnnounceReply\x12\x12\n" +
-	"\x04boot\x18\x01 \x01(\tR\x04boot\"\xee\x02\n" +
+	"\x04boot\x18\x01 \x01(\tR\x04boot\">\n" +
+	"\x0eMayDropRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\adigests\x18\x02 \x03(\tR\adigests\"(\n" +
+	"\fMayDropReply\x12\x18\n" +
+	"\adigests\x18\x01 \x03(\tR\adigests\"\xee\x02\n" +
 	"\x0fDocumentRequest\x12;\n" +
 	"\x04kind\x18\x01 \x01(\x0e2'.pullonce.transfer.DocumentRequest.KindR\x04kind\x12\x1a\n" +
 	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x1e\n" +
@@ -1879,14 +1971,15 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\xbb\x05\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\x8a\x06\n" +
 	"\bTransfer\x12T\n" +
 	"\bRegister\x12\".pullonce.transfer.RegisterRequest\x1a .pullonce.transfer.RegisterReply(\x010\x01\x12B\n" +
 	"\bExchange\x12\x18.pullonce.transfer.Haves\x1a\x18.pullonce.transfer.Haves(\x010\x01\x12G\n" +
 	"\x05Piece\x12\x1f.pullonce.transfer.PieceRequest\x1a\x1d.pullonce.transfer.PieceReply\x12D\n" +
 	"\x04Push\x12\x1e.pullonce.transfer.PushRequest\x1a\x1c.pullonce.transfer.PushReply\x12P\n" +
 	"\bHoldings\x12\".pullonce.transfer.HoldingsRequest\x1a .pullonce.transfer.HoldingsReply\x12P\n" +
-	"\bAnnounce\x12\".pullonce.transfer.AnnounceRequest\x1a .pullonce.transfer.AnnounceReply\x12P\n" +
+	"\bAnnounce\x12\".pullonce.transfer.AnnounceRequest\x1a .pullonce.transfer.AnnounceReply\x12M\n" +
+	"\aMayDrop\x12!.pullonce.transfer.MayDropRequest\x1a\x1f.pullonce.transfer.MayDropReply\x12P\n" +
 	"\bDocument\x12\".pullonce.transfer.DocumentRequest\x1a .pullonce.transfer.DocumentReply\x12D\n" +
 	"\x04Ping\x12\x1e.pullonce.transfer.PingRequest\x1a\x1c.pullonce.transfer.PingReply\x12J\n" +
 	"\x06Status\x12 .pullonce.transfer.StatusRequest\x1a\x1e.pullonce.transfer.StatusReplyB8Z6github.com/pullonce/pullonce/proto/transfer;transferpbb\x06proto3"
@@ -1904,7 +1997,7 @@ func file_proto_transfer_transfer_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_transfer_transfer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_proto_transfer_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_proto_transfer_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_proto_transfer_transfer_proto_goTypes = []any{
 	(Error_Code)(0),               // 0: pullonce.transfer.Error.Code
 	(PieceReply_Status)(0),        // 1: pullonce.transfer.PieceReply.Status
@@ -1923,14 +2016,16 @@ var file_proto_transfer_transfer_proto_goTypes = []any{
 	(*HoldingsReply)(nil),         // 14: pullonce.transfer.HoldingsReply
 	(*AnnounceRequest)(nil),       // 15: pullonce.transfer.AnnounceRequest
 	(*AnnounceReply)(nil),         // 16: pullonce.transfer.AnnounceReply
-	(*DocumentRequest)(nil),       // 17: pullonce.transfer.DocumentRequest
-	(*DocumentReply)(nil),         // 18: pullonce.transfer.DocumentReply
-	(*PingRequest)(nil),           // 19: pullonce.transfer.PingRequest
-	(*PingReply)(nil),             // 20: pullonce.transfer.PingReply
-	(*StatusRequest)(nil),         // 21: pullonce.transfer.StatusRequest
-	(*StatusReply)(nil),           // 22: pullonce.transfer.StatusReply
-	(*HoldingsReply_Holding)(nil), // 23: pullonce.transfer.HoldingsReply.Holding
-	nil,                           // 24: pullonce.transfer.HoldingsReply.HoldingsEntry
+	(*MayDropRequest)(nil),        // 17: pullonce.transfer.MayDropRequest
+	(*MayDropReply)(nil),          // 18: pullonce.transfer.MayDropReply
+	(*DocumentRequest)(nil),       // 19: pullonce.transfer.DocumentRequest
+	(*DocumentReply)(nil),         // 20: pullonce.transfer.DocumentReply
+	(*PingRequest)(nil),           // 21: pullonce.transfer.PingRequest
+	(*PingReply)(nil),             // 22: pullonce.transfer.PingReply
+	(*StatusRequest)(nil),         // 23: pullonce.transfer.StatusRequest
+	(*StatusReply)(nil),           // 24: pullonce.transfer.StatusReply
+	(*HoldingsReply_Holding)(nil), // 25: pullonce.transfer.HoldingsReply.Holding
+	nil,                           // 26: pullonce.transfer.HoldingsReply.HoldingsEntry
 }
 var file_proto_transfer_transfer_proto_depIdxs = []int32{
 	0,  // 0: pullonce.transfer.Error.code:type_name -> pullonce.transfer.Error.Code
@@ -1942,31 +2037,33 @@ var file_proto_transfer_transfer_proto_depIdxs = []int32{
 	5,  // 6: pullonce.transfer.Haves.node:type_name -> pullonce.transfer.Node
 	4,  // 7: pullonce.transfer.Haves.header:type_name -> pullonce.transfer.ListHeader
 	1,  // 8: pullonce.transfer.PieceReply.status:type_name -> pullonce.transfer.PieceReply.Status
-	24, // 9: pullonce.transfer.HoldingsReply.holdings:type_name -> pullonce.transfer.HoldingsReply.HoldingsEntry
+	26, // 9: pullonce.transfer.HoldingsReply.holdings:type_name -> pullonce.transfer.HoldingsReply.HoldingsEntry
 	2,  // 10: pullonce.transfer.DocumentRequest.kind:type_name -> pullonce.transfer.DocumentRequest.Kind
 	3,  // 11: pullonce.transfer.DocumentReply.error:type_name -> pullonce.transfer.Error
 	4,  // 12: pullonce.transfer.HoldingsReply.Holding.list:type_name -> pullonce.transfer.ListHeader
-	23, // 13: pullonce.transfer.HoldingsReply.HoldingsEntry.value:type_name -> pullonce.transfer.HoldingsReply.Holding
+	25, // 13: pullonce.transfer.HoldingsReply.HoldingsEntry.value:type_name -> pullonce.transfer.HoldingsReply.Holding
 	6,  // 14: pullonce.transfer.Transfer.Register:input_type -> pullonce.transfer.RegisterRequest
 	8,  // 15: pullonce.transfer.Transfer.Exchange:input_type -> pullonce.transfer.Haves
 	9,  // 16: pullonce.transfer.Transfer.Piece:input_type -> pullonce.transfer.PieceRequest
 	11, // 17: pullonce.transfer.Transfer.Push:input_type -> pullonce.transfer.PushRequest
 	13, // 18: pullonce.transfer.Transfer.Holdings:input_type -> pullonce.transfer.HoldingsRequest
 	15, // 19: pullonce.transfer.Transfer.Announce:input_type -> pullonce.transfer.AnnounceRequest
-	17, // 20: pullonce.transfer.Transfer.Document:input_type -> pullonce.transfer.DocumentRequest
-	19, // 21: pullonce.transfer.Transfer.Ping:input_type -> pullonce.transfer.PingRequest
-	21, // 22: pullonce.transfer.Transfer.Status:input_type -> pullonce.transfer.StatusRequest
-	7,  // 23: pullonce.transfer.Transfer.Register:output_type -> pullonce.transfer.RegisterReply
-	8,  // 24: pullonce.transfer.Transfer.Exchange:output_type -> pullonce.transfer.Haves
-	10, // 25: pullonce.transfer.Transfer.Piece:output_type -> pullonce.transfer.PieceReply
-	12, // 26: pullonce.transfer.Transfer.Push:output_type -> pullonce.transfer.PushReply
-	14, // 27: pullonce.transfer.Transfer.Holdings:output_type -> pullonce.transfer.HoldingsReply
-	16, // 28: pullonce.transfer.Transfer.Announce:output_type -> pullonce.transfer.AnnounceReply
-	18, // 29: pullonce.transfer.Transfer.Document:output_type -> pullonce.transfer.DocumentReply
-	20, // 30: pullonce.transfer.Transfer.Ping:output_type -> pullonce.transfer.PingReply
-	22, // 31: pullonce.transfer.Transfer.Status:output_type -> pullonce.transfer.StatusReply
-	23, // [23:32] is the sub-list for method output_type
-	14, // [14:23] is the sub-list for method input_type
+	17, // 20: pullonce.transfer.Transfer.MayDrop:input_type -> pullonce.transfer.MayDropRequest
+	19, // 21: pullonce.transfer.Transfer.Document:input_type -> pullonce.transfer.DocumentRequest
+	21, // 22: pullonce.transfer.Transfer.Ping:input_type -> pullonce.transfer.PingRequest
+	23, // 23: pullonce.transfer.Transfer.Status:input_type -> pullonce.transfer.StatusRequest
+	7,  // 24: pullonce.transfer.Transfer.Register:output_type -> pullonce.transfer.RegisterReply
+	8,  // 25: pullonce.transfer.Transfer.Exchange:output_type -> pullonce.transfer.Haves
+	10, // 26: pullonce.transfer.Transfer.Piece:output_type -> pullonce.transfer.PieceReply
+	12, // 27: pullonce.transfer.Transfer.Push:output_type -> pullonce.transfer.PushReply
+	14, // 28: pullonce.transfer.Transfer.Holdings:output_type -> pullonce.transfer.HoldingsReply
+	16, // 29: pullonce.transfer.Transfer.Announce:output_type -> pullonce.transfer.AnnounceReply
+	18, // 30: pullonce.transfer.Transfer.MayDrop:output_type -> pullonce.transfer.MayDropReply
+	20, // 31: pullonce.transfer.Transfer.Document:output_type -> pullonce.transfer.DocumentReply
+	22, // 32: pullonce.transfer.Transfer.Ping:output_type -> pullonce.transfer.PingReply
+	24, // 33: pullonce.transfer.Transfer.Status:output_type -> pullonce.transfer.StatusReply
+	24, // [24:34] is the sub-list for method output_type
+	14, // [14:24] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -1983,7 +2080,7 @@ func file_proto_transfer_transfer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_transfer_transfer_proto_rawDesc), len(file_proto_transfer_transfer_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

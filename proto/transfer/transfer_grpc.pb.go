@@ -30,6 +30,7 @@ const (
 	Transfer_Push_FullMethodName     = "/pullonce.transfer.Transfer/Push"
 	Transfer_Holdings_FullMethodName = "/pullonce.transfer.Transfer/Holdings"
 	Transfer_Announce_FullMethodName = "/pullonce.transfer.Transfer/Announce"
+	Transfer_MayDrop_FullMethodName  = "/pullonce.transfer.Transfer/MayDrop"
 	Transfer_Document_FullMethodName = "/pullonce.transfer.Transfer/Document"
 	Transfer_Ping_FullMethodName     = "/pullonce.transfer.Transfer/Ping"
 	Transfer_Status_FullMethodName   = "/pullonce.transfer.Transfer/Status"
@@ -54,6 +55,8 @@ type TransferClient interface {
 	Holdings(ctx context.Context, in *HoldingsRequest, opts ...grpc.CallOption) (*HoldingsReply, error)
 	// Announce tells the owner of partitions which of their blobs the node holds.
 	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceReply, error)
+	// MayDrop asks the owner of blobs which of them the node may evict; what it allows counts as dropped.
+	MayDrop(ctx context.Context, in *MayDropRequest, opts ...grpc.CallOption) (*MayDropReply, error)
 	// Document asks the owner of a small document (a manifest, a tag's digest, a list) for it.
 	Document(ctx context.Context, in *DocumentRequest, opts ...grpc.CallOption) (*DocumentReply, error)
 	// Ping answers at once.
@@ -136,6 +139,16 @@ func (c *transferClient) Announce(ctx context.Context, in *AnnounceRequest, opts
 	return out, nil
 }
 
+func (c *transferClient) MayDrop(ctx context.Context, in *MayDropRequest, opts ...grpc.CallOption) (*MayDropReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MayDropReply)
+	err := c.cc.Invoke(ctx, Transfer_MayDrop_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *transferClient) Document(ctx context.Context, in *DocumentRequest, opts ...grpc.CallOption) (*DocumentReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DocumentReply)
@@ -185,6 +198,8 @@ type TransferServer interface {
 	Holdings(context.Context, *HoldingsRequest) (*HoldingsReply, error)
 	// Announce tells the owner of partitions which of their blobs the node holds.
 	Announce(context.Context, *AnnounceRequest) (*AnnounceReply, error)
+	// MayDrop asks the owner of blobs which of them the node may evict; what it allows counts as dropped.
+	MayDrop(context.Context, *MayDropRequest) (*MayDropReply, error)
 	// Document asks the owner of a small document (a manifest, a tag's digest, a list) for it.
 	Document(context.Context, *DocumentRequest) (*DocumentReply, error)
 	// Ping answers at once.
@@ -218,6 +233,9 @@ func (UnimplementedTransferServer) Holdings(context.Context, *HoldingsRequest) (
 }
 func (UnimplementedTransferServer) Announce(context.Context, *AnnounceRequest) (*AnnounceReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Announce not implemented")
+}
+func (UnimplementedTransferServer) MayDrop(context.Context, *MayDropRequest) (*MayDropReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method MayDrop not implemented")
 }
 func (UnimplementedTransferServer) Document(context.Context, *DocumentRequest) (*DocumentReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Document not implemented")
@@ -335,6 +353,24 @@ func _Transfer_Announce_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Transfer_MayDrop_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MayDropRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransferServer).MayDrop(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Transfer_MayDrop_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransferServer).MayDrop(ctx, req.(*MayDropRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Transfer_Document_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DocumentRequest)
 	if err := dec(in); err != nil {
@@ -411,6 +447,10 @@ var Transfer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Announce",
 			Handler:    _Transfer_Announce_Handler,
+		},
+		{
+			MethodName: "MayDrop",
+			Handler:    _Transfer_MayDrop_Handler,
 		},
 		{
 			MethodName: "Document",

@@ -84,7 +84,7 @@ func onFarm(ctx context.Context, o options, dir string, s *standIn, out io.Write
 	if err != nil {
 		return nil, err
 	}
-	_, _ = fmt.Fprintf(out, "%s. All of them pull %s at once.\n\n", introduce(f, s, o, time.Since(start)), o.image)
+	_, _ = fmt.Fprintf(out, "%s.\nAll of them pull %s at once:\n\n", introduce(f, s, o, time.Since(start)), o.image)
 
 	link := &link{farm: f, standIn: s}
 	first := f.pull(ctx, o.image, link, out)
@@ -112,11 +112,11 @@ func introduce(f *farm, s *standIn, o options, took time.Duration) string {
 	}
 	switch {
 	case s == nil:
-		return text + "; upstream: Docker Hub"
+		return text + "\nUpstream: Docker Hub"
 	case o.rate == 0:
-		return text + "; upstream: a stand-in for Docker Hub"
+		return text + "\nUpstream: a stand-in for Docker Hub"
 	}
-	return text + fmt.Sprintf("; upstream: a stand-in for Docker Hub behind a link of %s/s", size(o.rate))
+	return text + fmt.Sprintf("\nUpstream: a stand-in for Docker Hub behind a link of %s/s", size(o.rate))
 }
 
 // timeLimit bounds the pulls: four times what they would take if every host went to the stand-in by itself, and time

@@ -70,7 +70,7 @@ func loopback(n int) (addresses []string, lacking bool) {
 	return addresses, lacking
 }
 
-// settle waits until all nodes have one ring: then each of them knows all others, since each is in its own.
+// settle waits until all nodes have one ring that has all of them.
 func (f *farm) settle(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
@@ -90,18 +90,22 @@ func (f *farm) settle(ctx context.Context) error {
 	}
 }
 
-// unsettled says what is missing.
+// unsettled says what is missing. A node that has not heard of any other yet has no ring, so equal rings alone are not
+// enough: the nodes' shares have to make up the whole.
 func (f *farm) unsettled(ctx context.Context) error {
 	rings := map[string]bool{}
+	owned, partitions := 0, 0
 	for _, h := range f.hosts {
 		s, err := h.status(ctx)
 		if err != nil {
 			return err
 		}
 		rings[s.Ring.Hash] = true
+		owned += s.Ring.OwnedPartitions
+		partitions = s.Ring.Partitions
 	}
-	if len(rings) > 1 {
-		return fmt.Errorf("%d hosts have %d different rings", len(f.hosts), len(rings))
+	if len(rings) > 1 || owned != partitions {
+		return fmt.Errorf("%d hosts have %d different rings and %d of %d partitions", len(f.hosts), len(rings), owned, partitions)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ type engine struct {
 	got   atomic.Int64 // bytes of manifests and blobs
 	total atomic.Int64 // what they come to; 0 until the manifest is here
 	took  time.Duration
-	blobs int
+	blobs []oci.Descriptor
 	http  *http.Client
 }
 
@@ -45,17 +45,25 @@ func (e *engine) pull(ctx context.Context) error {
 	start := time.Now()
 	defer func() { e.took = time.Since(start) }()
 	defer e.http.CloseIdleConnections()
-	blobs, err := e.resolve(ctx)
-	if err != nil {
+	var err error
+	if e.blobs, err = e.resolve(ctx); err != nil {
 		return err
 	}
-	e.blobs = len(blobs)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
-	for _, b := range blobs {
+	for _, b := range e.blobs {
 		group.Go(func() error { return e.blob(ctx, b) })
 	}
 	return group.Wait()
+}
+
+// blobBytes is what the image's blobs come to, without the manifests.
+func (e *engine) blobBytes() int64 {
+	var n int64
+	for _, b := range e.blobs {
+		n += b.Size
+	}
+	return n
 }
 
 // resolve finds the image's blobs, each once.

@@ -68,7 +68,7 @@ func newReport(o options, f *farm, s *standIn, first *pulls) *report {
 			Host: f.hosts[i].name, Bytes: got, Seconds: e.took.Seconds(), BytesPerSecond: float64(got) / e.took.Seconds(),
 		})
 		r.PulledBytes += got
-		r.Blobs = max(r.Blobs, e.blobs)
+		r.Blobs = max(r.Blobs, len(e.blobs))
 		r.UniqueBytes = max(r.UniqueBytes, e.total.Load()) // all pull the same
 	}
 	if s != nil {
@@ -85,7 +85,7 @@ func newReport(o options, f *farm, s *standIn, first *pulls) *report {
 
 // account adds what the nodes and the link have counted of the first pull.
 func (r *report) account(ctx context.Context, f *farm, l *link, first *pulls) error {
-	statuses, err := f.statuses(ctx, first.engines[0].got.Load())
+	statuses, err := f.statuses(ctx, first.engines[0].blobBytes())
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (r *report) accountAgain(ctx context.Context, f *farm, l *link, second *pul
 	for _, e := range second.engines {
 		a.PulledBytes += e.got.Load()
 	}
-	statuses, err := f.statuses(ctx, 2*second.engines[0].got.Load())
+	statuses, err := f.statuses(ctx, 2*second.engines[0].blobBytes())
 	if err != nil {
 		return err
 	}
@@ -159,8 +159,8 @@ func ratio(r float64) string { return fmt.Sprintf("%.2f", r) }
 // size shows bytes to people, in powers of ten as links are rated.
 func size(n int64) string {
 	switch {
-	case n >= 10e9:
-		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	case n >= 1e9:
+		return fmt.Sprintf("%.2f GB", float64(n)/1e9)
 	case n >= 1e6:
 		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 	case n >= 1e3:
@@ -168,4 +168,3 @@ func size(n int64) string {
 	}
 	return fmt.Sprintf("%d B", n)
 }
-

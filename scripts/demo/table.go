@@ -23,17 +23,24 @@ func (r *report) print(out io.Writer) {
 	}
 	counted := "counted by the nodes"
 	if r.StandIn {
-		counted = "counted on the upstream's sockets, headers included"
+		counted = "counted on its sockets"
 	}
-	p("Crossed the upstream link   %s, %s × the image's %s   (%s)", size(r.UpstreamBytes), ratio(r.UpstreamRatio), size(r.UniqueBytes), counted)
-	p("Saved                       %s of %s, %.0f%%", size(r.SavedBytes), size(r.PulledBytes), 100*float64(r.SavedBytes)/float64(r.PulledBytes))
-	if r.BoundRatio != nil {
-		p("Time                        %.2f s for all %d hosts, %s × the bound of %.2f s   (%s ÷ %s/s: no host can be done before)",
-			r.Seconds, len(r.Hosts), ratio(*r.BoundRatio), *r.BoundSeconds, size(r.UniqueBytes), size(int64(*r.Rate)))
-	} else {
-		p("Time                        %.2f s for all %d hosts", r.Seconds, len(r.Hosts))
-	}
+	p("Crossed the upstream link   %s, %s × the image's %s (%s)", size(r.UpstreamBytes), ratio(r.UpstreamRatio), size(r.UniqueBytes), counted)
+	p("Saved                       %s of the %s that the hosts pulled, %.0f%%", size(r.SavedBytes), size(r.PulledBytes),
+		100*float64(r.SavedBytes)/float64(r.PulledBytes))
+	p("Time                        %s", r.time())
 	if a := r.Again; a != nil {
-		p("The same pull again         %.2f s, %s of %s from disk, %s over the link", a.Seconds, size(a.DiskBytes), size(a.PulledBytes), size(a.UpstreamBytes))
+		p("The same pull again         %.2f s, %s of %s from disk, %s over the link", a.Seconds, size(a.DiskBytes),
+			size(a.PulledBytes), size(a.UpstreamBytes))
 	}
+}
+
+// time compares with the bound, where there is one.
+func (r *report) time() string {
+	text := fmt.Sprintf("%.2f s until the last host had it", r.Seconds)
+	if r.BoundRatio == nil {
+		return text
+	}
+	return text + fmt.Sprintf(", %s × the bound of %.2f s (%s at %s/s)", ratio(*r.BoundRatio), *r.BoundSeconds,
+		size(r.UniqueBytes), size(int64(*r.Rate)))
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"os"
@@ -49,6 +50,7 @@ func newWorld(t *testing.T, needs ...string) *world {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
+			counters(t, w.farm)
 			logTails(t, w.farm)
 		}
 		if err := w.farm.Close(); err != nil {
@@ -161,6 +163,26 @@ func (w *world) within(t *testing.T, limit time.Duration, what string, do func(c
 		return
 	}
 	t.Logf("%s took %v", what, time.Since(start).Round(time.Millisecond))
+}
+
+// counters shows what the nodes counted of their exchange with peers and the upstream.
+func counters(t *testing.T, farm *netfarm.Farm) {
+	t.Helper()
+	for _, h := range farm.Hosts() {
+		resp, err := h.Client().Get("http://127.0.0.1:5080/metrics")
+		if err != nil {
+			continue
+		}
+		text, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		var lines []string
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "p2pd_transfer_") && !strings.HasSuffix(line, " 0\n") {
+				lines = append(lines, line)
+			}
+		}
+		t.Logf("counters of %s:\n%s", h.Name(), strings.Join(lines, ""))
+	}
 }
 
 // logTails shows the end of what nodes and engines wrote, without what engines always write.

@@ -219,6 +219,9 @@ func (s *sim) sentAll(fl *flow, at time.Duration) {
 }
 
 func (s *sim) progress(fl *flow, at time.Duration) {
+	if h := &s.hosts[fl.src]; fl.push && h.seeder != nil {
+		h.seeder.Progress(swarm.Peer(fl.dst), int(fl.piece), at)
+	}
 	s.hosts[fl.dst].fetcher.Progress(swarm.Peer(fl.src), int(fl.piece), at)
 }
 
