@@ -72,6 +72,37 @@ func TestMemoryKeepsAWindowOfPieces(t *testing.T) {
 	<-done
 }
 
+// An owner hashes in order. A client that reads a range in the middle, or the end, must not hold it up for good.
+func TestAnOwnerInOrderServesRangesFromMemory(t *testing.T) {
+	data := blobstoretest.Data(6, 40*blobstoretest.PieceSize)
+	for _, first := range []int{20, 38, 39} {
+		p := memoryPartial(t, data, nil)
+		r, err := p.OpenReader()
+		if err != nil {
+			t.Fatal(err)
+		}
+		off, n := int64(first)*blobstoretest.PieceSize, int64(blobstoretest.PieceSize)
+		var got bytes.Buffer
+		done := make(chan error, 1)
+		go func() { done <- r.WriteRange(t.Context(), &got, off, n) }()
+		if first < 39 { // the last piece begins with the chain
+			waitFor(t, func() bool { from, _ := p.Window(); return from == first })
+		}
+		for i := range p.List().Count() {
+			if err := p.WaitWindow(t.Context(), i); err != nil {
+				t.Fatalf("WaitWindow(%d) = %v; want nil", i, err)
+			}
+			if err := p.WritePiece(i, blobstoretest.Piece(p.List(), data, i)); err != nil {
+				t.Fatalf("WritePiece(%d) = %v; want nil", i, err)
+			}
+		}
+		if err := <-done; err != nil || !bytes.Equal(got.Bytes(), data[off:off+n]) {
+			t.Errorf("range from piece %d: %d bytes, %v; want its bytes", first, got.Len(), err)
+		}
+		_ = r.Close()
+	}
+}
+
 type slowWriter struct {
 	mu  sync.Mutex
 	got bytes.Buffer

@@ -193,25 +193,31 @@ func (p *Partial) ReadPiece(i int, buf []byte) (int, error) {
 
 // settle reads a piece that an earlier run left on disk into buf and checks it. One that is wrong leaves the set.
 func (p *Partial) settle(i int, buf []byte) error {
+	err := p.try(i, buf)
+	p.judge(i, err)
+	return err
+}
+
+func (p *Partial) try(i int, buf []byte) error {
 	off, _ := p.list.Bounds(i)
-	err := p.store.disk.readAt(p.file, buf, off)
-	if errors.Is(err, os.ErrClosed) {
-		return err // the last user has left meanwhile
+	if err := p.store.disk.readAt(p.file, buf, off); err != nil {
+		return err
 	}
+	return p.list.Check(i, buf)
+}
+
+// judge takes the result of try over.
+func (p *Partial) judge(i int, err error) {
 	if err == nil {
-		err = p.list.Check(i, buf)
+		p.mark(i)
+		return
 	}
 	p.mu.Lock()
 	still := p.stale.Has(i)
 	p.mu.Unlock()
-	if err != nil && still {
+	if still && !errors.Is(err, os.ErrClosed) { // closed: the last user has left meanwhile
 		p.lose(i, err)
-		return err
 	}
-	if err == nil {
-		p.mark(i)
-	}
-	return err
 }
 
 // settleAll checks all pieces that an earlier run left and that can be checked now.
@@ -293,8 +299,9 @@ func (p *Partial) readable(ctx context.Context, off int64, unchecked bool) (int6
 func (p *Partial) settleOne(i int) {
 	_, n := p.list.Bounds(i)
 	buf, give := p.store.buffer(n)
-	defer give()
-	_ = p.settle(i, buf)
+	err := p.try(i, buf)
+	give() // before others hear of it, who may check pieces themselves
+	p.judge(i, err)
 }
 
 // listGrown lets a waiter look again when the list grows while a piece from an earlier run waits for it.

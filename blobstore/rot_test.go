@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -247,5 +248,34 @@ func TestATruncatedBlobFileIsNotServed(t *testing.T) {
 	}
 	if _, err := s.Open(d); !errors.Is(err, oci.ErrNotFound) {
 		t.Errorf("Open after that = %v; want oci.ErrNotFound", err)
+	}
+}
+
+func TestWhoHearsOfRotMayUseTheStoreAtOnce(t *testing.T) {
+	data := blobstoretest.Data(7, 10*blobstoretest.PieceSize)
+	d := blobstoretest.Digest(data)
+	old := runtime.GOMAXPROCS(1) // one piece is checked at a time
+	defer runtime.GOMAXPROCS(old)
+	var s *blobstore.Store
+	healed := errors.New("OnRot did not run")
+	s, _ = stored(t, data, func(dir string) { flipBit(t, blobFile(dir, d), 0) }, func(c *blobstore.Config) {
+		c.OnRot = func(d oci.Digest, i int) {
+			p, err := s.FindPartial(d)
+			if err != nil {
+				healed = err
+				return
+			}
+			defer p.Close()
+			healed = errors.Join(p.WritePiece(i, blobstoretest.Piece(p.List(), data, i)), p.Commit(blobstore.Origin{}))
+		}
+	})
+	if got, err := blobstoretest.Read(t, s, d); err == nil {
+		t.Errorf("read of a rotten blob = %d bytes, nil; want a mismatch", len(got))
+	}
+	if healed != nil {
+		t.Fatalf("healing in OnRot = %v; want nil", healed)
+	}
+	if got, err := blobstoretest.Read(t, s, d); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("read of the healed blob: %d bytes, %v; want all", len(got), err)
 	}
 }

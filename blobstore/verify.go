@@ -168,17 +168,14 @@ func (v *verification) hashNext(f *os.File) error {
 func (v *verification) read(f *os.File, i int, check func([]byte) error) error {
 	off, n := v.list.Bounds(i)
 	data, give := v.store.buffer(n)
-	defer give()
-	err := v.store.disk.readAt(f, data, off)
-	if errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	cause := err
+	cause := v.store.disk.readAt(f, data, off)
+	err := cause
 	if err == nil {
 		err = check(data)
 	}
-	if err == nil {
-		return nil
+	give() // before others hear of it, who may check pieces themselves
+	if err == nil || errors.Is(err, os.ErrClosed) {
+		return err
 	}
 	v.store.rot(v, i, cause)
 	bad := &oci.MismatchError{Digest: v.list.Digest(), Piece: i}

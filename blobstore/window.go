@@ -50,7 +50,8 @@ func (p *Partial) InMemory() (bool, error) {
 }
 
 // Window is the range of pieces that may be written now: all, unless the blob lives in memory. There it follows the
-// readers, so that only those pieces of it are to be fetched that Has denies. Without readers it is the next pieces
+// readers, and those pieces of it are to be fetched that Has denies; a piece before it may be written too, but need not
+// be kept. Without readers it is the next pieces
 // that were never there, and writing any piece lets the lowest one go: the blob is only passed on.
 func (p *Partial) Window() (from, to int) {
 	p.mu.Lock()
@@ -61,7 +62,8 @@ func (p *Partial) Window() (from, to int) {
 	return p.bounds()
 }
 
-// WaitWindow blocks until piece i may be written, or is here, or the blob has ended.
+// WaitWindow blocks until piece i may be written, or is here, or the blob has ended. An owner that reads the upstream in
+// order calls it before each piece, and so goes no faster than its readers.
 func (p *Partial) WaitWindow(ctx context.Context, i int) error {
 	for {
 		p.mu.Lock()
@@ -87,13 +89,14 @@ func (p *Partial) WaitWindow(ctx context.Context, i int) error {
 	}
 }
 
-// admits tells whether piece i may be written. The caller holds mu.
+// admits tells whether piece i may be written: one after the window would take the room of those that readers wait for.
+// One before it is welcome, since it moves the chain of an owner that hashes in order. The caller holds mu.
 func (p *Partial) admits(i int) bool {
 	if p.window == nil || len(p.readers) == 0 {
 		return true
 	}
-	from, to := p.bounds()
-	return i >= from && i < to
+	_, to := p.bounds()
+	return i < to
 }
 
 // room is how many pieces the window keeps: this blob's share, and never less than two, without which nothing moves.
@@ -142,7 +145,8 @@ func (p *Partial) needed() (from, limit int) {
 	return moving, max(limit, moving+1)
 }
 
-// keepInMemory puts a copy of a checked piece into the window.
+// keepInMemory puts a copy of a checked piece into the window. One that all readers have passed is only noted when there
+// is no room left.
 func (p *Partial) keepInMemory(i int, data []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,14 +156,17 @@ func (p *Partial) keepInMemory(i int, data []byte) error {
 	if !p.admits(i) {
 		return ErrWindow
 	}
+	p.seen.Set(i)
+	defer p.wake()
 	from, to := p.bounds()
+	if len(p.readers) > 0 && i < from && len(p.window.pieces) >= p.room() {
+		return nil
+	}
 	for len(p.window.pieces) >= p.room() {
 		p.release(from, to)
 	}
 	p.window.pieces[i] = bytes.Clone(data)
 	p.good.Set(i)
-	p.seen.Set(i)
-	p.wake()
 	return nil
 }
 

@@ -63,7 +63,7 @@ func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest,
 		return transfer.Body{}, err
 	}
 	u.links.note(repo, d, s.Size())
-	return transfer.Body{ReadCloser: s, Offset: off, Size: s.Size()}, nil
+	return transfer.Body{ReadCloser: s, Offset: off, End: s.End(), Size: s.Size()}, nil
 }
 
 // wholeBlob is for an upstream that knows no ranges: it begins anew.
@@ -73,7 +73,7 @@ func (u *upstreams) wholeBlob(ctx context.Context, c *upstream.Client, repo oci.
 		return transfer.Body{}, err
 	}
 	u.links.note(repo, d, b.Size)
-	return transfer.Body{ReadCloser: b, Size: b.Size}, nil
+	return transfer.Body{ReadCloser: b, End: b.Size, Size: b.Size}, nil
 }
 
 // StatBlob asks a repository for a blob's size; the answer is a confirmation too.

@@ -34,6 +34,7 @@ type Upstream interface {
 type Body struct {
 	io.ReadCloser
 	Offset int64 // of the first byte that is read; 0 from an upstream that cannot do ranges
+	End    int64 // after the last byte that is read: less than Size when a part was asked for and given; negative: Size
 	Size   int64 // of the whole blob; negative when the upstream did not say
 }
 

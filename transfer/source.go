@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
@@ -73,15 +71,6 @@ func (t *task) gap() (from, to int, ok bool) {
 	return from, to, from < n
 }
 
-// A cut is one piece's bytes, in a buffer of the engine's.
-type cut struct {
-	i   int
-	buf *[]byte
-}
-
-// ahead is how many pieces are read before they are hashed.
-const ahead = 4
-
 // maxReopen is how often in a row a gap's reading is begun anew without a piece in between.
 const maxReopen = 2
 
@@ -116,65 +105,40 @@ func (t *task) count() int {
 	return t.list.Count()
 }
 
-// readStretch reads pieces in order from one answer of the upstream, hashing one while the next ones arrive, and says
-// how far it came.
+// readStretch reads pieces in order, hashing one while the next ones arrive, and says how far it came.
 func (t *task) readStretch(ctx context.Context, from, to int) (at int, err error) {
-	body, err := t.openUpstream(ctx, from, to)
+	f, err := t.openFeed(ctx, from, to)
 	if err != nil {
 		return from, err
 	}
-	if to < 0 {
-		to = t.count()
-	}
-	t.mu.Lock()
-	list := t.list
-	t.mu.Unlock()
-	g, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = body.Close() })
-	defer stop()
-	cuts := make(chan cut, ahead)
-	g.Go(func() error {
-		defer close(cuts)
-		return t.cutBody(ctx, body, list, from, to, cuts)
-	})
-	at = from
-	g.Go(func() error {
-		var h *piece.Hasher
-		for c := range cuts {
-			if h == nil || h.Next() != list.Known() {
-				h = piece.NewHasher(list)
-			}
-			err := t.take(ctx, list, h, c)
-			t.e.recycle(c.buf)
-			if err != nil {
-				return err
-			}
-			at = c.i + 1
+	defer f.close()
+	var h *piece.Hasher
+	for at = from; at < f.to; at++ {
+		buf, err := f.next(ctx)
+		if err != nil {
+			return at, err
 		}
-		return nil
-	})
-	err = g.Wait()
-	for c := range cuts {
-		t.e.recycle(c.buf)
+		if h == nil || h.Next() != f.list.Known() {
+			h = piece.NewHasher(f.list)
+		}
+		err = t.take(ctx, f.list, h, at, *buf)
+		t.e.recycle(buf)
+		if err != nil {
+			return at, err
+		}
 	}
-	_ = body.Close()
-	return at, err
+	return at, nil
 }
 
-// openUpstream opens the answer that starts at piece from. The first answer tells the blob's size, from which this
-// node issues the list.
-func (t *task) openUpstream(ctx context.Context, from, to int) (Body, error) {
+// openUpstream opens an answer that starts at piece from and has n bytes, or all that follow when n is negative. The
+// first answer tells the blob's size, from which this node issues the list.
+func (t *task) openUpstream(ctx context.Context, from int, n int64) (Body, error) {
 	t.mu.Lock()
 	repo, list := t.repo, t.list
 	t.mu.Unlock()
 	var off int64
-	n := int64(-1)
 	if list != nil {
 		off, _ = list.Bounds(from)
-		if to >= 0 && to < list.Count() {
-			end, _ := list.Bounds(to)
-			n = end - off
-		}
 	}
 	body, err := t.e.upstream.Blob(ctx, repo, t.digest, off, n)
 	if err != nil {
@@ -224,47 +188,23 @@ func (t *task) skip(body Body, off int64) error {
 	return nil
 }
 
-// cutBody cuts what arrives into pieces.
-func (t *task) cutBody(ctx context.Context, body io.Reader, list *piece.List, from, to int, cuts chan<- cut) error {
-	for i := from; i < to; i++ {
-		_, n := list.Bounds(i)
-		buf := t.e.buffer(n)
-		m, err := io.ReadFull(body, *buf)
-		t.e.counters.upstreamBytes.Add(int64(m))
-		if err != nil && n > 0 {
-			t.e.recycle(buf)
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = fmt.Errorf("upstream ended within piece %d of %s: %w", i, t.digest, oci.ErrUnavailable)
-			}
-			return err
-		}
-		select {
-		case cuts <- cut{i, buf}:
-		case <-ctx.Done():
-			t.e.recycle(buf)
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
 // take hashes a piece that came from the upstream and writes it. A piece whose end is known already is checked
 // against its midstates; the one that comes next in the chain extends it.
-func (t *task) take(ctx context.Context, list *piece.List, h *piece.Hasher, c cut) error {
+func (t *task) take(ctx context.Context, list *piece.List, h *piece.Hasher, i int, data []byte) error {
 	known := list.Known()
 	var err error
 	switch {
-	case c.i < known:
-		err = list.Check(c.i, *c.buf)
-	case c.i == h.Next():
-		err = h.Piece(*c.buf)
+	case i < known:
+		err = list.Check(i, data)
+	case i == h.Next():
+		err = h.Piece(data)
 	default:
-		err = fmt.Errorf("piece %d of %s: %d are known: %w", c.i, t.digest, known, oci.ErrUnavailable)
+		err = fmt.Errorf("piece %d of %s: %d are known: %w", i, t.digest, known, oci.ErrUnavailable)
 	}
 	if err != nil {
 		return fmt.Errorf("upstream %s: %w", t.repo.Upstream, err)
 	}
-	if err := t.writeInTurn(ctx, list, c); err != nil {
+	if err := t.writeInTurn(ctx, list, i, data); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -277,9 +217,9 @@ func (t *task) take(ctx context.Context, list *piece.List, h *piece.Hasher, c cu
 
 // writeInTurn writes a piece from the upstream. While the blob lives in memory it waits until the readers have room
 // for it, which in turn lets the upstream wait.
-func (t *task) writeInTurn(ctx context.Context, list *piece.List, c cut) error {
+func (t *task) writeInTurn(ctx context.Context, list *piece.List, i int, data []byte) error {
 	for {
-		err := t.write(list, c.i, *c.buf, self, false)
+		err := t.write(list, i, data, self, false)
 		if !errors.Is(err, blobstore.ErrWindow) {
 			return err
 		}
@@ -289,7 +229,7 @@ func (t *task) writeInTurn(ctx context.Context, list *piece.List, c cut) error {
 		if partial == nil {
 			return err
 		}
-		if err := partial.WaitWindow(ctx, c.i); err != nil {
+		if err := partial.WaitWindow(ctx, i); err != nil {
 			return err
 		}
 	}

@@ -200,7 +200,10 @@ func TestWithoutRangeTheCallerDecides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "the beginning, out of the whole", got, data[:100])
+	equal(t, "the whole, of which the beginning was asked", got, data)
+	if s.End() != int64(len(data)) {
+		t.Errorf("End() = %d; want %d, since the answer has all of it", s.End(), len(data))
+	}
 	_ = s.Close()
 
 	h.MustFault(hub.Fault{Kind: hub.Blob, Do: hub.CutAt, At: 1000, Count: 1})

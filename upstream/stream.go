@@ -42,14 +42,15 @@ type Stream struct {
 // Stream is Blob with resumption: Read goes on after a cut or a stall, with a wait that grows, and waits for a
 // Retry-After of up to Config.StallTimeout. After Config.Resumes of them in a row without progress the last error is
 // returned. ErrNoRange, here or from Read, says that the upstream has only the whole blob to offer: the caller may ask
-// for that.
+// for that. An upstream that answers the question for a blob's beginning with the whole blob is read to the end, since
+// the rest is on its way already: see End.
 func (c *Client) Stream(ctx context.Context, path string, d oci.Digest, off, n int64) (*Stream, error) {
 	body, err := c.Blob(ctx, path, d, off, n)
 	if err != nil {
 		return nil, err
 	}
 	s := &Stream{client: c, path: path, digest: d, at: off, end: -1, size: body.Size, mark: off, pause: c.pause()}
-	if n >= 0 {
+	if n >= 0 && body.Ranged {
 		s.end = off + n
 	}
 	if body.Size >= 0 && (s.end < 0 || s.end > body.Size) {
@@ -63,6 +64,10 @@ func (c *Client) Stream(ctx context.Context, path string, d oci.Digest, off, n i
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s, nil
 }
+
+// End is the offset after the last byte that the stream gives, -1 when it is not known. It is the blob's end when the
+// upstream does not know ranges and answers with the whole blob.
+func (s *Stream) End() int64 { return s.end }
 
 // Size is the size of the whole blob as the upstream says, -1 when it does not.
 func (s *Stream) Size() int64 { return s.size }
@@ -87,7 +92,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 			break
 		}
 		if s.end >= 0 && int64(len(p)) > s.end-s.at {
-			p = p[:s.end-s.at] // of an upstream that answered with the whole blob
+			p = p[:s.end-s.at]
 		}
 		n, err := s.body.Read(p)
 		s.advance(n)

@@ -45,8 +45,9 @@ log: {level: debug}
 
 func (h *Host) nodeSocket() string { return filepath.Join(h.dir, "p2pd.sock") }
 
-// StartNode starts p2pd on the host with a configuration that NodeConfig has begun, and returns when it is ready.
-func (h *Host) StartNode(ctx context.Context, program, config string) (*Node, error) {
+// StartNode starts p2pd on the host with a configuration that NodeConfig has begun, and env on top of it, and returns
+// when it is ready.
+func (h *Host) StartNode(ctx context.Context, program, config string, env ...string) (*Node, error) {
 	file := filepath.Join(h.dir, "p2pd.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, fmt.Errorf("configure the node on %s: %w", h.name, err)
@@ -59,6 +60,7 @@ func (h *Host) StartNode(ctx context.Context, program, config string) (*Node, er
 	n.Process, err = h.Start(ctx, Spec{
 		Name: "p2pd",
 		Args: []string{program, "--config", file},
+		Env:  env,
 		Ready: func(ctx context.Context) error {
 			_, err := n.Status(ctx)
 			return err

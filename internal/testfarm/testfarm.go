@@ -4,11 +4,11 @@ package testfarm
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -93,7 +93,7 @@ func (f *Farm) Config(dir string) node.Config {
 	c.Registry.Listen, c.OptionalListen = []string{"127.0.0.1:0"}, nil
 	c.PeerListen, c.PeerAdvertise = "127.0.0.1:0", "127.0.0.1:0"
 	c.Gossip.Listen, c.Gossip.Timings = "127.0.0.1:0", gossip.Local()
-	c.AdminListen, c.AdminSocket = "", ""
+	c.AdminListen, c.AdminSocket = "", filepath.Join(dir, "s")
 	c.StopGrace = time.Second
 	c.Partitions = 1024
 	hubConfig := upstream.Default()
@@ -108,13 +108,23 @@ func (f *Farm) Config(dir string) node.Config {
 // Add starts one more node; it does not wait for the ring.
 func (f *Farm) Add(change func(*node.Config)) *Node {
 	f.t.Helper()
-	c := f.Config(filepath.Join(f.t.TempDir(), fmt.Sprint(len(f.Nodes))))
+	c := f.Config(f.dir())
 	change(&c)
 	n := &Node{Config: c, farm: f}
 	n.start()
 	f.Nodes = append(f.Nodes, n)
 	f.t.Cleanup(n.Stop)
 	return n
+}
+
+// dir makes a data directory. Its path is short: a unix socket goes into it.
+func (f *Farm) dir() string {
+	dir, err := os.MkdirTemp("", "farm")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func (n *Node) start() {
@@ -133,6 +143,7 @@ func (n *Node) start() {
 // Stop stops a node as an operator does. It may be called twice.
 func (n *Node) Stop() {
 	n.once.Do(func() {
+		n.keepAddresses()
 		n.cancel()
 		if err := <-n.done; err != nil {
 			n.farm.t.Errorf("node %s stopped with %v; want nil", n.ID(), err)
@@ -140,10 +151,25 @@ func (n *Node) Stop() {
 	})
 }
 
-// Restart stops a node and starts it again with its data directory.
+// Restart stops a node and starts it again with its data directory and its addresses.
 func (n *Node) Restart() {
+	n.keepAddresses()
 	n.Stop()
 	n.start()
+}
+
+// Start starts a node that was stopped, with its data directory and its addresses.
+func (n *Node) Start() { n.start() }
+
+// keepAddresses makes the ports that the node was given the ones that it asks for the next time.
+func (n *Node) keepAddresses() {
+	s, err := n.Status()
+	if err != nil {
+		return // it never served
+	}
+	n.Config.Registry.Listen = s.Addresses.Registry
+	n.Config.PeerListen, n.Config.PeerAdvertise = s.Addresses.Peer, s.Addresses.Peer
+	n.Config.Gossip.Listen = s.Addresses.Gossip
 }
 
 // Settle waits until all nodes that run have one ring with all of them in it.

@@ -27,20 +27,22 @@ func TestAnEngineFallsBackWhenTheNodesUpstreamFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "dockerd", "docker", "podman")
 	image := w.image(t, w.hub, "library/app", "1", images.Spec{Packing: images.Gzip, Layers: images.RandomLayers(41, 2*mib, 4096)})
-	for _, trouble := range []struct {
-		name  string
-		fault hub.Fault
-	}{
-		{"hangs", hub.Fault{Do: hub.Hang}},
-		{"resets", hub.Fault{Do: hub.Down}},
-		{"refuses", hub.Fault{Do: hub.Refuse}},
-		{"limits", hub.Fault{Kind: hub.Manifest, Do: hub.Status, Status: http.StatusTooManyRequests, Wait: time.Minute}},
-		{"fails", hub.Fault{Kind: hub.Manifest, Do: hub.Status, Status: http.StatusInternalServerError}},
+	for name, fault := range map[string]hub.Fault{
+		"hangs":  {Do: hub.Hang},
+		"resets": {Do: hub.Down},
+		// podman asks five times, as long after each other as it is told to wait.
+		"limits": {Kind: hub.Manifest, Do: hub.Status, Status: http.StatusTooManyRequests, Wait: 2 * time.Second},
+		"fails":  {Kind: hub.Manifest, Do: hub.Status, Status: http.StatusInternalServerError},
+		"gone":   {}, // not there at all, from before the node's start
 	} {
-		registry, host := w.behind(t, trouble.name)
+		registry, host := w.behind(t, name)
 		w.put(t, registry, "library/app", "1", image)
-		registry.MustFault(trouble.fault)
-		t.Run(trouble.name, func(t *testing.T) {
+		if fault.Do != "" {
+			registry.MustFault(fault)
+		} else if err := registry.Close(); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w.nodes(t, []*netfarm.Host{host}, brokenUpstream)
 			w.bothPull(t, host, image)
@@ -136,7 +138,8 @@ func TestBlobsThatHangDoNotHoldAnEngineForGood(t *testing.T) {
 	registry, host := w.behind(t, "hang")
 	w.put(t, registry, "library/app", "1", image)
 	registry.MustFault(hub.Fault{Kind: hub.Blob, Do: hub.Hang})
-	w.nodes(t, []*netfarm.Host{host}, "registry: {listen: \"127.0.0.1:5000\", first_byte_timeout: 2s, stall_timeout: 3s}\n"+brokenUpstream)
+	w.nodes(t, []*netfarm.Host{host}, brokenUpstream,
+		"P2PD_REGISTRY_FIRST_BYTE_TIMEOUT=2s", "P2PD_REGISTRY_STALL_TIMEOUT=3s")
 	docker := w.dockerds(t, []*netfarm.Host{host})[0]
 	podman, err := host.NewPodman(mirrors)
 	if err != nil {
@@ -144,7 +147,9 @@ func TestBlobsThatHangDoNotHoldAnEngineForGood(t *testing.T) {
 	}
 	const limit = 2 * time.Minute
 	both(
-		func() { w.within(t, limit, "dockerd, blobs hanging", func(ctx context.Context) error { return docker.Pull(ctx, "app:1") }) },
+		func() {
+			w.within(t, limit, "dockerd, blobs hanging", func(ctx context.Context) error { return docker.Pull(ctx, "app:1") })
+		},
 		func() {
 			w.within(t, limit, "podman, blobs hanging", func(ctx context.Context) error {
 				// podman does not fall back for a blob: it is its right to fail, in time.

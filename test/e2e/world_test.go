@@ -93,8 +93,9 @@ func (w *world) hosts(t *testing.T, prefix string, n int) []*netfarm.Host {
 	return hosts
 }
 
-// nodes starts a node on each host; they make one farm. config is what each has besides the usual.
-func (w *world) nodes(t *testing.T, hosts []*netfarm.Host, config string) []*netfarm.Node {
+// nodes starts a node on each host; they make one farm. config and env are what each has besides the
+// usual.
+func (w *world) nodes(t *testing.T, hosts []*netfarm.Host, config string, env ...string) []*netfarm.Node {
 	t.Helper()
 	nodes := make([]*netfarm.Node, len(hosts))
 	seeds := hosts
@@ -102,7 +103,7 @@ func (w *world) nodes(t *testing.T, hosts []*netfarm.Host, config string) []*net
 		seeds = nil
 	}
 	onAll(t, hosts, func(i int, h *netfarm.Host) (err error) {
-		nodes[i], err = h.StartNode(w.ctx, w.programs.p2pd, h.NodeConfig(seeds...)+config)
+		nodes[i], err = h.StartNode(w.ctx, w.programs.p2pd, h.NodeConfig(seeds...)+config, env...)
 		return err
 	})
 	if err := netfarm.WaitFarm(w.ctx, nodes...); err != nil {

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// program builds p2pd, once for all tests.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "p2p-demo-test-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "p2pd")
+	out, err := exec.Command("go", "build", "-o", path, "../../cmd/p2pd").CombinedOutput()
+	if err != nil {
+		return "", &buildError{out, err}
+	}
+	return path, nil
+})
+
+type buildError struct {
+	out []byte
+	err error
+}
+
+func (e *buildError) Error() string { return "build p2pd: " + e.err.Error() + "\n" + string(e.out) }
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := program(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// small are the flags for a farm of three that pulls an image of 12 MiB.
+func small(t *testing.T, more ...string) []string {
+	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	return append([]string{"-p2pd", path, "-any-ports", "-nodes", "3", "-layers", "9MiB,2MiB,1MiB", "-rate", "12MB"}, more...)
+}
+
+func TestAnImageCrossesTheLinkOnceForThreeHosts(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.json")
+	args := small(t, "-json", file)
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), args, &stdout, &stderr); code != exitDone {
+		t.Fatalf("run(%q) = %d; want %d; stdout:\n%s\nstderr:\n%s", args, code, exitDone, &stdout, &stderr)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, r)
+	for _, want := range []string{
+		`127\.0\.0\.3 +1\d\.\d MB +\d+\.\d\d +\d+\.\d `, `Crossed the upstream link .* 1\.00 × the image's 1\d\.\d MB`,
+		`Saved .*, 6[67]%`, `The same pull again`,
+	} {
+		if !regexp.MustCompile(want).MatchString(stdout.String()) {
+			t.Errorf("stdout has no match of %q:\n%s", want, &stdout)
+		}
+	}
+	nothingLeft(t)
+}
+
+func checkReport(t *testing.T, r report) {
+	t.Helper()
+	const image = 12 << 20
+	if !r.OK || !r.StandIn || len(r.Hosts) != 3 || r.Blobs != 4 {
+		t.Errorf("report = %+v; want it to be ok, of the stand-in, with 3 hosts and 4 blobs", r)
+	}
+	if r.UniqueBytes < image-1<<20 || r.UniqueBytes > image+1<<20 {
+		t.Errorf("unique_bytes = %d; want about %d", r.UniqueBytes, image)
+	}
+	if r.UpstreamBytes < r.UniqueBytes || r.UpstreamRatio >= 1.005 {
+		t.Errorf("upstream_bytes = %d of %d unique, ratio %v; want all, once", r.UpstreamBytes, r.UniqueBytes, r.UpstreamRatio)
+	}
+	if r.BoundRatio == nil || *r.BoundRatio < 0.9 {
+		t.Errorf("bound_ratio = %v; want one, and no pull can be faster than the link", r.BoundRatio)
+	}
+	var fromUpstream int64
+	for _, h := range r.Hosts {
+		if h.Bytes != r.UniqueBytes || h.Seconds <= 0 || h.Seconds > r.Seconds {
+			t.Errorf("host = %+v; want %d bytes in at most %v s", h, r.UniqueBytes, r.Seconds)
+		}
+		if given := h.From.Upstream + h.From.Peers + h.From.Disk; given < r.UniqueBytes-1<<20 {
+			t.Errorf("host = %+v; want its sources to come to about %d", h, r.UniqueBytes)
+		}
+		fromUpstream += h.UpstreamBytes
+	}
+	if fromUpstream < r.UniqueBytes || fromUpstream > r.UniqueBytes+r.UniqueBytes/100 {
+		t.Errorf("nodes have counted %d bytes from the upstream; want about %d", fromUpstream, r.UniqueBytes)
+	}
+	if r.Again == nil || r.Again.UpstreamBytes > r.UniqueBytes/100 || r.Again.DiskBytes < 3*(r.UniqueBytes-1<<20) {
+		t.Errorf("again = %+v; want all from disk", r.Again)
+	}
+}
+
+// nothingLeft makes sure that the temporary directory is gone.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	left, err := os.ReadDir(os.Getenv("TMPDIR"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range left {
+		t.Errorf("%s is left behind", entry.Name())
+	}
+}
+
+func TestWhoeverStopsItLeavesNothingBehind(t *testing.T) {
+	// A minute and more at that rate; it is stopped once the pull is on.
+	args := small(t, "-rate", "150kB")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	read, write := io.Pipe()
+	go func() {
+		text := make([]byte, 4096)
+		for {
+			n, err := read.Read(text)
+			if strings.Contains(string(text[:n]), "over the link") {
+				stop()
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	var stderr bytes.Buffer
+	start := time.Now()
+	code := run(ctx, args, write, &stderr)
+	_ = write.Close()
+	if code != exitFailed || !strings.Contains(stderr.String(), "stopped before the end") {
+		t.Errorf("run when stopped = %d, %q; want %d and that it was stopped", code, &stderr, exitFailed)
+	}
+	if took := time.Since(start); took > 40*time.Second {
+		t.Errorf("it took %v to stop; want that to be soon", took)
+	}
+	nothingLeft(t)
+}
+
+func TestANodeThatDoesNotStartIsToldWithItsLastWords(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "p2pd")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho out of luck >&2\nexit 7\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	args := append(small(t), "-p2pd", script)
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), args, &stdout, &stderr)
+	if text := stderr.String(); code != exitFailed || !strings.Contains(text, "exit status 7") || !strings.Contains(text, "out of luck") {
+		t.Errorf("run = %d, %q; want %d, the exit status and the last words", code, text, exitFailed)
+	}
+	nothingLeft(t)
+}
+
+func TestWrongUsageIsRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"-nodes", "0"}, {"-nodes", "65"}, {"-rate", "fast"}, {"-layers", "12MiB,"}, {"-image", "library/python:3"},
+		{"-hub", "-image", "ghcr.io/a/b"}, {"-hub", "-image", "UPPER"}, {"more"}, {"-no-such-flag"},
+	} {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), args, io.Discard, &stderr); code != exitUsage || stderr.Len() == 0 {
+			t.Errorf("run(%q) = %d, %q; want %d and why", args, code, &stderr, exitUsage)
+		}
+	}
+}
+
+func TestImagesAreNamedAsForDocker(t *testing.T) {
+	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	for name, want := range map[string]string{
+		"": "library/python:3", "alpine": "library/alpine:latest", "grafana/grafana:12": "grafana/grafana:12",
+		"docker.io/library/debian": "library/debian:latest", "alpine@" + digest: "library/alpine@" + digest,
+	} {
+		o, err := parseOptions([]string{"-hub", "-image", name}, io.Discard)
+		if err != nil || o.image.String() != want {
+			t.Errorf("parseOptions(-image %q) = %v, %v; want %s", name, o.image, err, want)
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/piece"
+)
+
+const (
+	// longLane is how many pieces one request of a single connection is for, and shortLane one of several: so many wait
+	// in memory, since a lane that is read ahead waits there as a whole.
+	longLane, shortLane = 16, 4
+	// early is how many pieces before the end of a lane the next one is asked for, so that a round trip costs nothing.
+	early = 3
+	// trial is how long a number of connections is tried before it is compared.
+	trial = 1500 * time.Millisecond
+	// gain is how much faster more connections must be to be kept.
+	gain = 1.2
+)
+
+// A feed gives a blob's pieces in order, from one connection to the upstream or, when one does not fill the link, from
+// several that read ahead in a bounded window. No range is asked for twice, and none is cancelled while the reading
+// goes on: an answer that is cut off has cost its bytes already.
+type feed struct {
+	t        *task
+	list     *piece.List
+	from, to int
+
+	ctx    context.Context // in a struct since the lanes outlive each call; it ends with close
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+	lanes  []*lane
+	asked  int // pieces up to here have a lane
+	width  int // connections in use
+	pacer  pacer
+}
+
+// A lane is a run of pieces that one answer of the upstream brings.
+type lane struct {
+	from, to int
+	pieces   chan *[]byte
+	err      error // set before pieces is closed
+	taken    int
+}
+
+// openFeed opens the first answer, which makes the list if there is none yet. to is -1 when the size is not known.
+func (t *task) openFeed(ctx context.Context, from, to int) (*feed, error) {
+	n := t.firstBytes(from, to)
+	ctx, cancel := context.WithCancel(ctx)
+	body, err := t.openUpstream(ctx, from, n)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	t.mu.Lock()
+	list := t.list
+	t.mu.Unlock()
+	if to < 0 {
+		to = list.Count()
+	}
+	f := &feed{t: t, list: list, from: from, to: to, ctx: ctx, cancel: cancel, width: 1}
+	f.pacer = newPacer(t.e.cfg.UpstreamConnections)
+	end := to
+	if body.End >= 0 && body.End < list.Size() {
+		end = int(body.End / list.PieceSize())
+	}
+	f.start(&lane{from: from, to: min(to, end)}, body)
+	f.asked = min(to, end)
+	return f, nil
+}
+
+// firstBytes is how much to ask for at first: a long lane, or all when that is not much more or one connection is all
+// that may be used.
+func (t *task) firstBytes(from, to int) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list == nil {
+		first := longLane * piece.SizeFor(t.claimed)
+		if t.claimed < 2*first || t.e.cfg.UpstreamConnections < 2 {
+			return -1
+		}
+		return first
+	}
+	off, _ := t.list.Bounds(from)
+	if to-from >= 2*longLane && t.e.cfg.UpstreamConnections > 1 {
+		to = from + longLane
+	}
+	if to >= t.list.Count() {
+		return -1
+	}
+	end, _ := t.list.Bounds(to)
+	return end - off
+}
+
+// start reads a lane from an answer that is open, or opens one.
+func (f *feed) start(l *lane, body Body) {
+	l.pieces = make(chan *[]byte, shortLane)
+	f.lanes = append(f.lanes, l)
+	f.group.Go(func() {
+		defer close(l.pieces)
+		l.err = f.read(l, body)
+	})
+}
+
+// read cuts a lane's answer into pieces.
+func (f *feed) read(l *lane, body Body) error {
+	if body.ReadCloser == nil {
+		off, _ := f.list.Bounds(l.from)
+		end := f.list.Size()
+		if l.to < f.list.Count() {
+			end, _ = f.list.Bounds(l.to)
+		}
+		var err error
+		if body, err = f.t.openUpstream(f.ctx, l.from, end-off); err != nil {
+			return err
+		}
+	}
+	stop := context.AfterFunc(f.ctx, func() { _ = body.Close() })
+	defer stop()
+	defer func() { _ = body.Close() }()
+	for i := l.from; i < l.to; i++ {
+		buf, err := f.t.cutPiece(body, f.list, i)
+		if err != nil {
+			return err
+		}
+		select {
+		case l.pieces <- buf:
+		case <-f.ctx.Done():
+			f.t.e.recycle(buf)
+			return f.ctx.Err()
+		}
+	}
+	return nil
+}
+
+// cutPiece reads piece i from an answer that stands at it.
+func (t *task) cutPiece(body io.Reader, list *piece.List, i int) (*[]byte, error) {
+	_, n := list.Bounds(i)
+	buf := t.e.buffer(n)
+	m, err := io.ReadFull(body, *buf)
+	t.e.counters.upstreamBytes.Add(int64(m))
+	if err == nil || n == 0 {
+		return buf, nil
+	}
+	t.e.recycle(buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("upstream ended within piece %d of %s: %w", i, t.digest, oci.ErrUnavailable)
+	}
+	return nil, err
+}
+
+// next is the next piece's bytes, in a buffer of the engine's.
+func (f *feed) next(ctx context.Context) (*[]byte, error) {
+	f.extend()
+	for len(f.lanes) > 0 {
+		l := f.lanes[0]
+		select {
+		case buf, ok := <-l.pieces:
+			if ok {
+				l.taken++
+				f.width = f.pacer.took(len(*buf), time.Now())
+				return buf, nil
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if l.err != nil {
+			return nil, l.err
+		}
+		f.lanes = f.lanes[1:]
+		f.extend()
+	}
+	return nil, fmt.Errorf("upstream gave fewer pieces of %s than it has: %w", f.t.digest, oci.ErrUnavailable)
+}
+
+// extend asks for the lanes that come next: one when the last piece of the current lane is near, or as many as there
+// are connections.
+func (f *feed) extend() {
+	for f.asked < f.to {
+		length := longLane
+		if f.width > 1 {
+			length = shortLane
+		}
+		switch open := len(f.lanes); {
+		case open == 0:
+		case f.width == 1 && (open > 1 || f.left() > early):
+			return
+		case f.width > 1 && open >= f.width:
+			return
+		}
+		l := &lane{from: f.asked, to: min(f.to, f.asked+length)}
+		f.asked = l.to
+		f.start(l, Body{})
+	}
+}
+
+// left is how many pieces of the lanes that are open have not been taken.
+func (f *feed) left() int {
+	n := 0
+	for _, l := range f.lanes {
+		n += l.to - l.from - l.taken
+	}
+	return n
+}
+
+// close stops the lanes and waits for them.
+func (f *feed) close() {
+	f.cancel()
+	for _, l := range f.lanes {
+		for buf := range l.pieces {
+			f.t.e.recycle(buf)
+		}
+	}
+	f.group.Wait()
+}
