@@ -71,7 +71,6 @@ var engineMetrics = [...]engineMetric{
 	{"p2pd_transfer_condemned_total", "Piece lists that did not lead to the digest.", false, func(s transfer.Stats) float64 { return float64(s.Condemned) }},
 	{"p2pd_transfer_takeovers_total", "Fetches taken over from a lost owner.", false, func(s transfer.Stats) float64 { return float64(s.Takeovers) }},
 	{"p2pd_transfer_fallbacks_total", "Fetches from the upstream because no owner could be asked.", false, func(s transfer.Stats) float64 { return float64(s.Fallbacks) }},
-	{"p2pd_transfer_reread_bytes_total", "Bytes that an upstream without Range sent again.", false, func(s transfer.Stats) float64 { return float64(s.RereadBytes) }},
 	{"p2pd_transfer_lost_total", "Times that a node could not be reached.", false, func(s transfer.Stats) float64 { return float64(s.Lost) }},
 	{"p2pd_transfer_swarms", "Swarms that this node takes part in.", true, func(s transfer.Stats) float64 { return float64(s.Swarms) }},
 }

@@ -56,24 +56,11 @@ func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest,
 		return transfer.Body{}, err
 	}
 	s, err := c.Stream(ctx, repo.Path, d, off, n)
-	if errors.Is(err, upstream.ErrNoRange) && off > 0 {
-		return u.wholeBlob(ctx, c, repo, d)
-	}
 	if err != nil {
 		return transfer.Body{}, err
 	}
 	u.links.note(repo, d, s.Size())
-	return transfer.Body{ReadCloser: s, Offset: off, End: s.End(), Size: s.Size()}, nil
-}
-
-// wholeBlob is for an upstream that knows no ranges: it begins anew.
-func (u *upstreams) wholeBlob(ctx context.Context, c *upstream.Client, repo oci.Repository, d oci.Digest) (transfer.Body, error) {
-	b, err := c.Blob(ctx, repo.Path, d, 0, -1)
-	if err != nil {
-		return transfer.Body{}, err
-	}
-	u.links.note(repo, d, b.Size)
-	return transfer.Body{ReadCloser: b, End: b.Size, Size: b.Size}, nil
+	return transfer.Body{ReadCloser: s, End: s.End(), Size: s.Size()}, nil
 }
 
 // StatBlob asks a repository for a blob's size; the answer is a confirmation too.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pullonce/pullonce/oci"
@@ -119,6 +120,26 @@ type errorEntry struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Detail  any    `json:"detail"`
+}
+
+// sittersOut are the clients that wait a Retry-After out, several times, before they go to the upstream: those built on
+// containers/image. What they are told to wait is kept short, so that their pulls end in time.
+var sittersOut = []string{"containers/", "podman/", "skopeo/", "buildah/", "cri-o/"}
+
+// forClient is f as it is right for a client with that User-Agent.
+func (f *failure) forClient(userAgent string) *failure {
+	if f.retry <= time.Second {
+		return f
+	}
+	name := strings.ToLower(userAgent)
+	for _, sitter := range sittersOut {
+		if strings.HasPrefix(name, sitter) {
+			short := *f
+			short.retry = time.Second
+			return &short
+		}
+	}
+	return f
 }
 
 // write answers with f. It must come before anything else was written.

@@ -114,7 +114,7 @@ func (h *Handler) limited(r *http.Request) (context.Context, context.CancelFunc)
 // fail answers with an error.
 func (h *Handler) fail(w *response, r *http.Request, err error) {
 	w.gone = r.Context().Err() != nil
-	f := failureOf(err, w.kind)
+	f := failureOf(err, w.kind).forClient(r.UserAgent())
 	level := slog.LevelDebug
 	if f.status >= http.StatusInternalServerError && !w.gone {
 		level = slog.LevelWarn

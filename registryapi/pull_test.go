@@ -1,6 +1,8 @@
 package registryapi_test
 
 import (
+	"time"
+
 	"fmt"
 	"slices"
 	"strconv"
@@ -346,4 +348,19 @@ func TestReferrers(t *testing.T) {
 	}
 	registry.refer = func(oci.Digest, string) (registryapi.Page, error) { return registryapi.Page{}, oci.ErrUnsupported }
 	wantError(t, "no referrers API", ask(t, server, "GET", "/v2/library/app/referrers/"+unknown), 404, "UNSUPPORTED")
+}
+
+func TestClientsThatSitARetryAfterOutAreToldAShortOne(t *testing.T) {
+	for userAgent, want := range map[string]string{
+		"docker/20.10.24 go/go1.19":                       "60",
+		"containerd/1.6.20":                               "60",
+		"containers/5.23.1 (github.com/containers/image)": "1",
+		"skopeo/1.9.3":                                    "1",
+		"Buildah/1.28.2":                                  "1",
+	} {
+		f := registryapi.RetryAfter(&oci.TooManyRequestsError{RetryAfter: time.Minute}, userAgent)
+		if f != want {
+			t.Errorf("Retry-After for %q = %s; want %s", userAgent, f, want)
+		}
+	}
 }

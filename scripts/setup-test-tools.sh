@@ -46,8 +46,8 @@ install_packages() {
 		chmod 755 "$policy"
 	fi
 	export DEBIAN_FRONTEND=noninteractive
+	# shellcheck disable=SC2046 # one word a package
 	apt-get update -qq &&
-		# shellcheck disable=SC2046 # one word a package
 		apt-get install -y -qq --no-install-recommends $(missing packages)
 }
 

@@ -52,9 +52,10 @@ type Fetcher struct {
 	known            int
 	window           span
 	wanted           span
-	holders          []uint64 // for each piece the neighbours that have it, one bit a slot
-	inFlight         []uint8  // for each piece how many ways it is coming
-	order            *order   // pieces that may be asked for
+	wantedSince      time.Duration // since when the client waits for the first of them
+	holders          []uint64      // for each piece the neighbours that have it, one bit a slot
+	inFlight         []uint8       // for each piece how many ways it is coming
+	order            *order        // pieces that may be asked for
 	slots            [MaxNeighbours]neighbour
 	slotOf           map[Peer]int8
 	liars            map[Peer]struct{}
@@ -93,7 +94,7 @@ func NewFetcher(cfg Config, has *piece.Bitmap, rng *rand.Rand) *Fetcher {
 		cfg: cfg, rng: rng, window: span{0, cfg.Pieces},
 		holders: make([]uint64, cfg.Pieces), inFlight: make([]uint8, cfg.Pieces),
 		order: newOrder(cfg.Pieces), slotOf: map[Peer]int8{}, liars: map[Peer]struct{}{},
-		haveDue: never, idleSince: never,
+		haveDue: never, idleSince: never, wantedSince: never,
 	}
 	if has == nil {
 		f.has = piece.NewBitmap(cfg.Pieces)
@@ -114,8 +115,13 @@ func (f *Fetcher) SetKnown(n int) {
 }
 
 // SetWanted says that the local client waits for pieces from up to, not including, to:
-// they are asked for first and in order. Two equal numbers: it waits for nothing.
+// they are asked for first and in order, the first of them even of a peer that is seeding once
+// the client has waited for Config.Patience and nobody else has it. Two equal numbers: it
+// waits for nothing.
 func (f *Fetcher) SetWanted(from, to int) {
+	if from != f.wanted.from {
+		f.wantedSince = never // until Next
+	}
 	f.wanted = span{max(from, 0), min(to, f.cfg.Pieces)}
 }
 

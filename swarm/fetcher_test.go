@@ -232,6 +232,29 @@ func TestASeedingPeerIsTheLastResort(t *testing.T) {
 	}
 }
 
+func TestAClientThatWaitsLongIsServedByASeedingPeer(t *testing.T) {
+	f := fetcher(64)
+	f.AddPeer(1, swarm.PeerInfo{Seeding: true}, piece.FullBitmap(64))
+	f.AddPeer(2, swarm.PeerInfo{}, bitmap(64, 1, 2, 3))
+	f.SetWanted(50, 54)
+	for _, r := range f.Next(0, 2) {
+		if r.Peer != 2 {
+			t.Fatalf("Next at once = %v; want the peer that is not seeding", r)
+		}
+	}
+	at, ok := f.NextWake(0)
+	if !ok || at > 20*ms {
+		t.Fatalf("NextWake = %v; want when patience ends", at)
+	}
+	found := false
+	for _, r := range f.Next(20*ms, 8) {
+		found = found || r == swarm.Request{Peer: 1, Piece: 50, LastResort: true}
+	}
+	if !found {
+		t.Error("the piece that the client waits for was not asked of the only peer that has it")
+	}
+}
+
 func TestNeighboursHearOfEachPieceOnce(t *testing.T) {
 	f := fetcher(8)
 	f.AddPeer(1, swarm.PeerInfo{}, bitmap(8, 0, 1))

@@ -82,7 +82,8 @@ func (f *Fetcher) lateAt(fl *flight) time.Duration {
 	return fl.sent + max(f.usual.late(), f.cfg.HaveEvery)
 }
 
-// expire marks flights that are overdue and gives up those that have stalled.
+// expire marks flights that are overdue and gives up those that have stalled. What was only
+// expected is then asked for; should it come after all, so much the better.
 func (f *Fetcher) expire(now time.Duration) {
 	for i := len(f.flights) - 1; i >= 0; i-- {
 		fl := &f.flights[i]
@@ -94,7 +95,12 @@ func (f *Fetcher) expire(now time.Duration) {
 				f.slots[fl.slot].late++
 			}
 		}
-		if fl.slot != unasked && now-fl.touched >= f.cfg.StallAfter {
+		if now-fl.touched < f.cfg.StallAfter {
+			continue
+		}
+		if fl.slot == unasked {
+			f.land(i)
+		} else {
 			p, piece := f.slots[fl.slot].id, int(fl.piece)
 			f.cancel = append(f.cancel, Request{Peer: p, Piece: piece, Duplicate: fl.duplicate})
 			f.Failed(p, piece, Stalled, now)

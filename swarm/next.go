@@ -14,6 +14,9 @@ const quietLoad = 2
 func (f *Fetcher) Next(now time.Duration, budget int) []Request {
 	f.requests = f.requests[:0]
 	f.expire(now)
+	if f.wantedSince == never {
+		f.wantedSince = now
+	}
 	if f.has.Full() || !f.room() {
 		return nil
 	}
@@ -49,9 +52,7 @@ func (f *Fetcher) NextWake(now time.Duration) (time.Duration, bool) {
 		if !fl.overdue {
 			at = min(at, f.lateAt(fl))
 		}
-		if fl.slot != unasked {
-			at = min(at, fl.touched+f.cfg.StallAfter)
-		}
+		at = min(at, fl.touched+f.cfg.StallAfter)
 	}
 	if !f.has.Full() {
 		more := max(f.lastArrival+f.cfg.StallAfter, f.moreAt)
@@ -67,6 +68,9 @@ func (f *Fetcher) NextWake(now time.Duration) (time.Duration, bool) {
 			if b := f.slots[bits.TrailingZeros64(m)].busyUntil; b > now {
 				at = min(at, b)
 			}
+		}
+		if begAt := f.wantedSince + f.cfg.Patience; f.wantedSince != never && begAt > now && f.urgent(begAt) {
+			at = min(at, begAt)
 		}
 		if f.idleSince != never && f.seeding != 0 && f.idleSince+f.cfg.Patience > now {
 			at = min(at, f.idleSince+f.cfg.Patience)
@@ -105,15 +109,12 @@ func (f *Fetcher) pick(free uint64, now time.Duration) (Request, bool) {
 	if r, ok := f.second(peers, now); ok {
 		return r, true
 	}
-	quiet := f.quiet(peers)
-	for _, from := range [2]uint64{quiet, peers} {
-		if piece, ok := f.next(from); ok {
-			f.idleSince = never
-			return f.ask(piece, f.best(f.holders[piece]&from), now, flight{wanted: f.wanted.has(int(piece))}), true
-		}
-		if from == peers {
-			break
-		}
+	if piece, from, ok := f.next(peers); ok {
+		f.idleSince = never
+		return f.ask(piece, f.best(f.holders[piece]&from), now, flight{wanted: f.wanted.has(int(piece))}), true
+	}
+	if f.urgent(now) && free&f.seeding&f.holders[f.wanted.from] != 0 {
+		return f.beg(int32(f.wanted.from), free, now), true
 	}
 	if f.idleSince == never {
 		f.idleSince = now
@@ -121,12 +122,24 @@ func (f *Fetcher) pick(free uint64, now time.Duration) (Request, bool) {
 	if f.seeding == 0 || now-f.idleSince < f.cfg.Patience || f.Outstanding() > 0 {
 		return Request{}, false
 	}
-	if piece, ok := f.next(free & f.seeding); ok {
-		r := f.ask(piece, f.best(f.holders[piece]&free&f.seeding), now, flight{})
-		r.LastResort = true
-		return r, true
+	if piece, ok := f.rarest(free & f.seeding); ok {
+		return f.beg(piece, free, now), true
 	}
 	return Request{}, false
+}
+
+// urgent tells whether the client has waited long for a piece that only seeding peers have.
+func (f *Fetcher) urgent(now time.Duration) bool {
+	i := f.wanted.from
+	return f.seeding != 0 && i < f.wanted.to && f.wantedSince <= now && now-f.wantedSince >= f.cfg.Patience &&
+		f.order.has(int32(i)) && f.holders[i]&^f.seeding == 0
+}
+
+// beg asks a seeding peer for what nobody else has.
+func (f *Fetcher) beg(piece int32, free uint64, now time.Duration) Request {
+	r := f.ask(piece, f.best(f.holders[piece]&free&f.seeding), now, flight{wanted: f.wanted.has(int(piece))})
+	r.LastResort = true
+	return r
 }
 
 // quiet is those of the peers that have few uploads: an uplink that stands idle is what
@@ -172,19 +185,27 @@ func (f *Fetcher) second(free uint64, now time.Duration) (Request, bool) {
 	return Request{}, false
 }
 
-// next is the piece to ask of one of these peers: what the client waits for, else the
-// rarest, any one of those that are equally rare.
-func (f *Fetcher) next(peers uint64) (int32, bool) {
-	if peers == 0 {
-		return 0, false
-	}
+// next is the piece to ask for and of whom: what the client waits for, else the rarest that a
+// quiet peer has, else the rarest that any of the peers has.
+func (f *Fetcher) next(peers uint64) (piece int32, from uint64, ok bool) {
 	if f.wantedInFlight < f.cfg.WantedOutstanding {
 		for i := f.wanted.from; i < f.wanted.to; i++ {
 			if f.order.has(int32(i)) && f.holders[i]&peers != 0 {
-				return int32(i), true
+				return int32(i), peers, true
 			}
 		}
 	}
+	if quiet := f.quiet(peers); quiet != peers {
+		if piece, ok = f.rarest(quiet); ok {
+			return piece, quiet, true
+		}
+	}
+	piece, ok = f.rarest(peers)
+	return piece, peers, ok
+}
+
+// rarest is a piece that the fewest neighbours have among those that these peers have.
+func (f *Fetcher) rarest(peers uint64) (int32, bool) {
 	if peers&^f.barren == 0 || f.order.count == 0 {
 		return 0, false
 	}

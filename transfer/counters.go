@@ -7,7 +7,7 @@ type counters struct {
 	upstreamBytes, sentBytes, receivedBytes      atomic.Int64
 	piecesSent, piecesReceived, pushes, busy     atomic.Int64
 	duplicates, mismatches, takeovers, fallbacks atomic.Int64
-	reread, condemned, lost                      atomic.Int64
+	condemned, lost                              atomic.Int64
 }
 
 // Stats are totals since the start of the node, but for Swarms.
@@ -23,7 +23,6 @@ type Stats struct {
 	Mismatches     int64 // pieces that did not match their list
 	Takeovers      int64 // fetches that this node took over from a lost owner
 	Fallbacks      int64 // fetches from the upstream because no owner could be asked
-	RereadBytes    int64 // bytes that an upstream without Range sent again
 	Condemned      int64 // piece lists whose chain did not close
 	Lost           int64 // times that a node could not be reached
 	Swarms         int   // swarms that this node takes part in now
@@ -37,7 +36,7 @@ func (e *Engine) Stats() Stats {
 		UpstreamBytes: c.upstreamBytes.Load(), SentBytes: c.sentBytes.Load(), ReceivedBytes: c.receivedBytes.Load(),
 		PiecesSent: c.piecesSent.Load(), PiecesReceived: c.piecesReceived.Load(), Pushes: c.pushes.Load(),
 		Busy: c.busy.Load(), Duplicates: c.duplicates.Load(), Mismatches: c.mismatches.Load(),
-		Takeovers: c.takeovers.Load(), Fallbacks: c.fallbacks.Load(), RereadBytes: c.reread.Load(),
+		Takeovers: c.takeovers.Load(), Fallbacks: c.fallbacks.Load(),
 		Condemned: c.condemned.Load(), Lost: c.lost.Load(),
 	}
 	for _, t := range e.all() {

@@ -33,9 +33,8 @@ type Upstream interface {
 // A Body is an upstream's answer to Upstream.Blob.
 type Body struct {
 	io.ReadCloser
-	Offset int64 // of the first byte that is read; 0 from an upstream that cannot do ranges
-	End    int64 // after the last byte that is read: less than Size when a part was asked for and given; negative: Size
-	Size   int64 // of the whole blob; negative when the upstream did not say
+	End  int64 // after the last byte that is read: less than Size when a part was asked for and given; negative: Size
+	Size int64 // of the whole blob; negative when the upstream did not say
 }
 
 // Documents answers peers that ask this node for a small document because it owns it.

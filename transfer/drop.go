@@ -53,14 +53,8 @@ func (e *Engine) droppableAt(ctx context.Context, owner string, digests []oci.Di
 
 // MayDrop answers a holder that wants to evict blobs that this node owns.
 func (e *Engine) MayDrop(_ context.Context, q *transferpb.MayDropRequest) (*transferpb.MayDropReply, error) {
-	var digests []oci.Digest
-	for _, text := range q.GetDigests()[:min(len(q.GetDigests()), maxAnnounced)] {
-		if d, err := oci.ParseDigest(text); err == nil {
-			digests = append(digests, d)
-		}
-	}
 	r := &transferpb.MayDropReply{}
-	for _, d := range e.holders.release(q.GetNode(), digests) {
+	for _, d := range e.holders.release(q.GetNode(), parseDigests(q.GetDigests())) {
 		r.Digests = append(r.Digests, d.String())
 	}
 	return r, nil

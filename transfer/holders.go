@@ -18,6 +18,8 @@ const (
 	announceEvery = 500 * time.Millisecond
 	// announceTimeout bounds one message.
 	announceTimeout = 3 * time.Second
+	// fetchingFor is how long a blob counts as on its way after it was announced so.
+	fetchingFor = 10 * time.Minute
 	// settleWithin is how long an owner waits for members that do not announce.
 	settleWithin = 30 * time.Second
 )
@@ -30,10 +32,11 @@ type holders struct {
 
 	mu        sync.Mutex
 	byDigest  map[oci.Digest][]string
-	announced map[string]string // who has announced all it has to this node, with its boot id
-	fresh     []oci.Digest      // stored here and not told yet
-	told      map[string]told   // owners that have heard all, by id
-	since     time.Time         // of the ring as it is now
+	fetching  map[oci.Digest]time.Time // blobs that others were fetching when they announced, until when that counts
+	announced map[string]string        // who has announced all it has to this node, with its boot id
+	fresh     []oci.Digest             // stored here and not told yet
+	told      map[string]told          // owners that have heard all, by id
+	since     time.Time                // of the ring as it is now
 	ringHash  uint64
 	isSettled bool
 }
@@ -46,7 +49,7 @@ type told struct {
 
 func newHolders(e *Engine) *holders {
 	return &holders{
-		e: e, kick: make(chan struct{}, 1), byDigest: make(map[oci.Digest][]string),
+		e: e, kick: make(chan struct{}, 1), byDigest: make(map[oci.Digest][]string), fetching: make(map[oci.Digest]time.Time),
 		announced: make(map[string]string), told: make(map[string]told), since: time.Now(),
 	}
 }
@@ -64,6 +67,31 @@ func (h *holders) of(d oci.Digest, lost []string) string {
 		}
 	}
 	return ""
+}
+
+// onItsWay tells whether another node was fetching d when this one became its owner, so that it must be asked for.
+func (h *holders) onItsWay(d oci.Digest) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	until, ok := h.fetching[d]
+	if ok && time.Now().After(until) {
+		delete(h.fetching, d)
+		return false
+	}
+	return ok
+}
+
+func (h *holders) noteFetching(digests []oci.Digest) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for d, until := range h.fetching {
+		if time.Now().After(until) {
+			delete(h.fetching, d)
+		}
+	}
+	for _, d := range digests {
+		h.fetching[d] = time.Now().Add(fetchingFor)
+	}
 }
 
 func (h *holders) add(d oci.Digest, id string) {
@@ -205,6 +233,9 @@ func (h *holders) announce(ctx context.Context, n Node, digests []oci.Digest, ri
 		for _, d := range part {
 			q.Digests = append(q.Digests, d.String())
 		}
+		if q.GetFinal() {
+			q.Fetching = h.fetchingFor(n.ID)
+		}
 		callCtx, cancel := context.WithTimeout(ctx, announceTimeout)
 		_, err := p.Announce(callCtx, q)
 		cancel()
@@ -214,14 +245,26 @@ func (h *holders) announce(ctx context.Context, n Node, digests []oci.Digest, ri
 	}
 }
 
-// Announce takes in what a member has of the blobs that this node owns.
-func (e *Engine) Announce(_ context.Context, q *transferpb.AnnounceRequest) (*transferpb.AnnounceReply, error) {
-	for _, text := range q.GetDigests()[:min(len(q.GetDigests()), maxAnnounced)] {
-		if d, err := oci.ParseDigest(text); err == nil {
-			e.holders.add(d, q.GetNode())
+// fetchingFor are the blobs on their way to this node that another one owns.
+func (h *holders) fetchingFor(owner string) []string {
+	view := h.e.directory.View()
+	var out []string
+	for _, t := range h.e.all() {
+		if !t.isComplete() && view.Owner(t.digest) == owner && len(out) < maxAnnounced {
+			out = append(out, t.digest.String())
 		}
 	}
+	return out
+}
+
+// Announce takes in what a member has of the blobs that this node owns.
+func (e *Engine) Announce(_ context.Context, q *transferpb.AnnounceRequest) (*transferpb.AnnounceReply, error) {
+	for _, d := range parseDigests(q.GetDigests()) {
+		e.holders.add(d, q.GetNode())
+	}
+	e.lost.remove(q.GetNode())
 	h := e.holders
+	h.noteFetching(parseDigests(q.GetFetching()))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.see(e.directory.View().Hash())
@@ -229,4 +272,15 @@ func (e *Engine) Announce(_ context.Context, q *transferpb.AnnounceRequest) (*tr
 		h.announced[q.GetNode()] = q.GetBoot()
 	}
 	return &transferpb.AnnounceReply{Boot: e.cfg.Self.Boot}, nil
+}
+
+// parseDigests reads what a peer listed, as far as it makes sense and is not too much.
+func parseDigests(texts []string) []oci.Digest {
+	out := make([]oci.Digest, 0, min(len(texts), maxAnnounced))
+	for _, text := range texts[:min(len(texts), maxAnnounced)] {
+		if d, err := oci.ParseDigest(text); err == nil {
+			out = append(out, d)
+		}
+	}
+	return out
 }

@@ -41,7 +41,7 @@ func (t *task) obtain(ctx context.Context) error {
 		if at == "" {
 			at = t.e.directory.View().OwnerWithout(t.digest, lost...)
 		}
-		if at == "" || at == t.e.cfg.Self.ID || slices.Contains(lost, at) {
+		if at == "" || at == t.e.cfg.Self.ID {
 			err = t.own(ctx, lost)
 		} else {
 			err = t.join(ctx, at, lost)
@@ -55,8 +55,9 @@ func (t *task) obtain(ctx context.Context) error {
 		next := ""
 		switch gone, moved := asLost(err), asRedirect(err); {
 		case moved != nil:
-			if moved.node != at && !slices.Contains(lost, moved.node) {
-				next = moved.node
+			if moved.node != at {
+				next = moved.node // also one that was lost: whoever named it has heard from it
+				lost = slices.DeleteFunc(lost, func(id string) bool { return id == next })
 			} else {
 				lost = append(lost, at)
 			}

@@ -66,7 +66,11 @@ func (e *Engine) reachable(ctx context.Context, n Node) bool {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.ProbeTimeout)
 	defer cancel()
 	reply, err := p.Ping(ctx, &transferpb.PingRequest{})
-	return err == nil && (n.ID == "" || reply.GetNode() == n.ID)
+	if err != nil || reply.GetNode() != n.ID {
+		return false
+	}
+	e.lost.remove(n.ID)
+	return true
 }
 
 // Ping answers a peer that asks whether this node is there.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -25,8 +24,8 @@ func (t *task) own(ctx context.Context, lost []string) error {
 	}
 	t.intend(true)
 	defer t.intend(false)
-	if len(lost) > 0 || !t.e.holders.settled() {
-		if err := t.survey(ctx, lost); err != nil {
+	if len(lost) > 0 || !t.e.holders.settled() || t.e.holders.onItsWay(t.digest) {
+		if err := t.survey(ctx); err != nil {
 			return err
 		}
 	}
@@ -47,8 +46,8 @@ func (t *task) intend(on bool) {
 
 // survey asks all members what they have of the blob: one small question each, bounded in time. Who has it whole, or
 // reads it from the upstream now, is where the swarm meets; what others have in part is taken up.
-func (t *task) survey(ctx context.Context, lost []string) error {
-	found := t.e.askHoldings(ctx, t.digest, lost)
+func (t *task) survey(ctx context.Context) error {
+	found := t.e.askHoldings(ctx, t.digest)
 	var best *piece.List
 	var neighbours []*transferpb.Node
 	var haves []*piece.Bitmap
@@ -116,8 +115,9 @@ type finding struct {
 // maxAsked is how many members are asked at once.
 const maxAsked = 64
 
-// askHoldings asks every member but the lost ones what it has of a blob.
-func (e *Engine) askHoldings(ctx context.Context, d oci.Digest, lost []string) []finding {
+// askHoldings asks every member what it has of a blob. A node that counts as lost is asked too: one that answers was
+// busy and not lost.
+func (e *Engine) askHoldings(ctx context.Context, d oci.Digest) []finding {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.AskTimeout)
 	defer cancel()
 	var mu sync.Mutex
@@ -125,15 +125,15 @@ func (e *Engine) askHoldings(ctx context.Context, d oci.Digest, lost []string) [
 	var g errgroup.Group
 	g.SetLimit(maxAsked)
 	for _, n := range e.directory.Others() {
-		if slices.Contains(lost, n.ID) {
-			continue
-		}
 		g.Go(func() error {
 			p, err := e.peers.to(n.Address)
 			if err != nil {
 				return nil
 			}
 			r, err := p.Holdings(ctx, &transferpb.HoldingsRequest{Digests: []string{d.String()}})
+			if err == nil {
+				e.lost.remove(n.ID)
+			}
 			if h := r.GetHoldings()[d.String()]; err == nil && h != nil {
 				mu.Lock()
 				defer mu.Unlock()
@@ -149,11 +149,8 @@ func (e *Engine) askHoldings(ctx context.Context, d oci.Digest, lost []string) [
 // Holdings answers a member that asks what this node has.
 func (e *Engine) Holdings(_ context.Context, q *transferpb.HoldingsRequest) (*transferpb.HoldingsReply, error) {
 	r := &transferpb.HoldingsReply{Holdings: make(map[string]*transferpb.HoldingsReply_Holding)}
-	for _, text := range q.GetDigests()[:min(len(q.GetDigests()), maxAnnounced)] {
-		d, err := oci.ParseDigest(text)
-		if err != nil {
-			continue
-		}
+	for _, d := range parseDigests(q.GetDigests()) {
+		text := d.String()
 		if t := e.find(d); t != nil {
 			if h := t.holding(); h != nil {
 				r.Holdings[text] = h

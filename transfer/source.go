@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
@@ -153,9 +152,6 @@ func (t *task) openUpstream(ctx context.Context, from int, n int64) (Body, error
 		err = fmt.Errorf("upstream says %s has %d bytes, the piece list says %d: %w",
 			t.digest, body.Size, list.Size(), &oci.MismatchError{Digest: t.digest, Piece: -1})
 	}
-	if err == nil {
-		err = t.skip(body, off)
-	}
 	if err != nil {
 		_ = body.Close()
 		return Body{}, err
@@ -172,20 +168,6 @@ func (t *task) issue(ctx context.Context, repo oci.Repository, size int64) error
 		}
 	}
 	return t.adopt(piece.Issue(t.digest, size, piece.SizeFor(size), t.e.cfg.Self.ID))
-}
-
-// skip reads past what an upstream without ranges sends again.
-func (t *task) skip(body Body, off int64) error {
-	again := off - body.Offset
-	if again <= 0 {
-		return nil
-	}
-	t.e.counters.reread.Add(again)
-	t.log.Warn("upstream cannot do ranges and sends again what the farm has", slog.Int64("bytes", again))
-	if _, err := io.CopyN(io.Discard, body, again); err != nil {
-		return fmt.Errorf("skip to byte %d of %s: %w", off, t.digest, errors.Join(oci.ErrUnavailable, err))
-	}
-	return nil
 }
 
 // take hashes a piece that came from the upstream and writes it. A piece whose end is known already is checked

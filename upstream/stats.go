@@ -33,6 +33,7 @@ type Stats struct {
 	Retries         int64 // requests made again after a transient failure
 	Redirects       int64 // redirects followed
 	Resumes         int64 // times that a Stream went on after a cut
+	Reread          int64 // bytes that an upstream without ranges sent again
 	TooManyRequests int64 // answers with 429
 	RateLimit       RateLimit
 	Open            bool // the registry's circuit breaker is open
@@ -53,8 +54,8 @@ const (
 )
 
 type counters struct {
-	requests                                                      [kinds]atomic.Int64
-	bytes, failures, retries, redirects, resumes, tooManyRequests atomic.Int64
+	requests                                                              [kinds]atomic.Int64
+	bytes, failures, retries, redirects, resumes, reread, tooManyRequests atomic.Int64
 
 	mu        sync.Mutex
 	rateLimit RateLimit
@@ -65,7 +66,7 @@ func (c *Client) Stats() Stats {
 	n := &c.counters
 	s := Stats{
 		Bytes: n.bytes.Load(), Failures: n.failures.Load(), Retries: n.retries.Load(), Redirects: n.redirects.Load(),
-		Resumes: n.resumes.Load(), TooManyRequests: n.tooManyRequests.Load(), Open: c.breakerOf(c.base).open(),
+		Resumes: n.resumes.Load(), Reread: n.reread.Load(), TooManyRequests: n.tooManyRequests.Load(), Open: c.breakerOf(c.base).open(),
 		Requests: Requests{
 			Ping: n.requests[kindPing].Load(), Token: n.requests[kindToken].Load(),
 			ManifestHead: n.requests[kindManifestHead].Load(), Manifest: n.requests[kindManifest].Load(),

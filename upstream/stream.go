@@ -41,9 +41,9 @@ type Stream struct {
 
 // Stream is Blob with resumption: Read goes on after a cut or a stall, with a wait that grows, and waits for a
 // Retry-After of up to Config.StallTimeout. After Config.Resumes of them in a row without progress the last error is
-// returned. ErrNoRange, here or from Read, says that the upstream has only the whole blob to offer: the caller may ask
-// for that. An upstream that answers the question for a blob's beginning with the whole blob is read to the end, since
-// the rest is on its way already: see End.
+// returned. An upstream that knows no ranges answers with the whole blob: what comes before off, or before the byte where
+// the stream was cut, is read and thrown away (Stats.Reread), and the stream goes to the blob's end, since the rest is
+// on its way already: see End.
 func (c *Client) Stream(ctx context.Context, path string, d oci.Digest, off, n int64) (*Stream, error) {
 	body, err := c.Blob(ctx, path, d, off, n)
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *Client) Stream(ctx context.Context, path string, d oci.Digest, off, n i
 	if body.Size >= 0 && (s.end < 0 || s.end > body.Size) {
 		s.end = body.Size
 	}
-	if err := s.fits(body); err != nil {
+	if err := s.fit(body); err != nil {
 		_ = body.Close()
 		return nil, err
 	}
@@ -72,16 +72,26 @@ func (s *Stream) End() int64 { return s.end }
 // Size is the size of the whole blob as the upstream says, -1 when it does not.
 func (s *Stream) Size() int64 { return s.size }
 
-// fits tells whether body goes on where the stream is.
-func (s *Stream) fits(body *Body) error {
-	switch {
-	case body.Offset != s.at:
-		return fmt.Errorf("get blob %s of %s at %s from byte %d on: %w", s.digest, s.path, s.client.cfg.Name, s.at, ErrNoRange)
-	case body.Size >= 0 && s.size >= 0 && body.Size != s.size:
+// fit brings body to where the stream is.
+func (s *Stream) fit(body *Body) error {
+	if body.Size >= 0 && s.size >= 0 && body.Size != s.size {
 		return fmt.Errorf("get blob %s of %s at %s: %w: size was %d and is %d", s.digest, s.path, s.client.cfg.Name,
 			oci.ErrUnavailable, s.size, body.Size)
 	}
-	return nil
+	if body.Ranged || s.at == 0 {
+		return nil
+	}
+	if s.end = body.Size; body.Size < 0 {
+		s.end = -1
+	}
+	s.client.log.Warn("upstream knows no ranges and sends again what was read",
+		slog.String("digest", s.digest.String()), slog.Int64("bytes", s.at))
+	n, err := io.CopyN(io.Discard, body, s.at)
+	s.client.counters.reread.Add(n)
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("get blob %s of %s at %s: %w: it ends at byte %d", s.digest, s.path, s.client.cfg.Name, oci.ErrUnavailable, n)
+	}
+	return err
 }
 
 // Read gives the next bytes. io.EOF comes after the last one that was asked for.
@@ -158,7 +168,7 @@ func (s *Stream) reopen() error {
 	if err != nil {
 		return err
 	}
-	if err := s.fits(body); err != nil {
+	if err := s.fit(body); err != nil {
 		_ = body.Close()
 		return err
 	}

@@ -19,17 +19,15 @@ type Docker struct {
 	socket string
 }
 
-// DockerOptions change how dockerd is started. The zero value is a daemon that pulls and runs no containers.
-type DockerOptions struct {
-	// Containers has it run containers, and make networks for them in the host's network.
-	Containers bool
-}
-
-// StartDockerd starts dockerd on the host; config is its daemon.json.
-func (h *Host) StartDockerd(ctx context.Context, config map[string]any, options DockerOptions) (*Docker, error) {
+// StartDockerd starts dockerd on the host; config is its daemon.json. Containers that it runs reach each other over
+// networks made for them, and nothing else.
+func (h *Host) StartDockerd(ctx context.Context, config map[string]any) (*Docker, error) {
 	dir := filepath.Join(h.dir, "docker")
 	d := &Docker{host: h, socket: filepath.Join(dir, "docker.sock")}
 	file := filepath.Join(dir, "daemon.json")
+	if config == nil {
+		config = map[string]any{}
+	}
 	text, err := json.Marshal(config)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
@@ -43,9 +41,7 @@ func (h *Host) StartDockerd(ctx context.Context, config map[string]any, options 
 	args := []string{
 		"dockerd", "--config-file", file, "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
 		"--host", "unix://" + d.socket, "--pidfile", filepath.Join(dir, "pid"),
-	}
-	if !options.Containers {
-		args = append(args, "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false")
+		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false",
 	}
 	d.Process, err = h.Start(ctx, Spec{
 		Args: args, OwnPIDs: true, ReadyWithin: engineReadyWithin,

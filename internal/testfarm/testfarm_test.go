@@ -1,44 +1,125 @@
 package testfarm_test
 
 import (
-	"bytes"
+	"context"
+	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/pullonce/pullonce/internal/hub"
+	"github.com/pullonce/pullonce/internal/images"
 	"github.com/pullonce/pullonce/internal/testfarm"
+	"github.com/pullonce/pullonce/oci"
 )
 
-func randomBytes(seed byte, n int) []byte {
+const mib = 1 << 20
+
+func randomBytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)}).Read(b)
 	return b
 }
 
-func TestAFarmFetchesABlobOnce(t *testing.T) {
-	f := testfarm.Start(t, testfarm.Options{Nodes: 5, Hub: hub.Config{}})
-	data := randomBytes(1, 40<<20+123)
-	d, err := f.Hub.PutBlob("library/app", data)
+// put gives the stand-in a blob of n bytes in all the repositories.
+func put(t *testing.T, f *testfarm.Farm, seed uint64, n int, repos ...string) oci.Digest {
+	t.Helper()
+	data := randomBytes(seed, n)
+	var d oci.Digest
+	for _, repo := range repos {
+		named, err := f.Hub.PutBlob(repo, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d = oci.MustDigest(named.String())
+	}
+	return d
+}
+
+// image gives the stand-in an image with layers of those sizes.
+func image(t *testing.T, f *testfarm.Farm, seed uint64, repo, tag string, sizes ...int64) *images.Image {
+	t.Helper()
+	i, err := images.Random(t.TempDir(), seed, sizes...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := i.AddTo(f.Hub, repo, tag); err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// crossed is how many bytes of a blob the stand-in has sent.
+func crossed(f *testfarm.Farm, d fmt.Stringer) int64 { return f.Hub.Stats().Blobs[d.String()].Bytes }
+
+// atOnce runs all functions at once and fails the test with their errors.
+func atOnce(t *testing.T, all ...func() error) {
+	t.Helper()
 	var group sync.WaitGroup
-	start := time.Now()
-	for _, n := range f.Nodes {
+	for _, f := range all {
 		group.Go(func() {
-			r, body, err := n.Get("library/app/blobs/" + d.String())
-			if err != nil || r.StatusCode != 200 || !bytes.Equal(body, data) {
-				t.Errorf("GET at %s = %v, %d bytes, %v; want 200 and the blob", n.ID(), r, len(body), err)
+			if err := f(); err != nil {
+				t.Error(err)
 			}
 		})
 	}
 	group.Wait()
-	t.Logf("took %v", time.Since(start))
-	stats := f.Hub.Stats()
-	if stats.BlobBytes != int64(len(data)) {
-		t.Errorf("upstream sent %d blob bytes; want %d", stats.BlobBytes, len(data))
+}
+
+// pullAt pulls a blob through all the nodes at once.
+func pullAt(t *testing.T, repo string, d fmt.Stringer, nodes ...*testfarm.Node) {
+	t.Helper()
+	var all []func() error
+	for _, n := range nodes {
+		all = append(all, func() error { return n.Pull(t.Context(), repo, d) })
 	}
-	t.Logf("%+v", stats)
+	atOnce(t, all...)
+}
+
+// acceptAll is what an engine sends that takes everything.
+var acceptAll = func() []string {
+	var pairs []string
+	for _, mediaType := range oci.ManifestTypes() {
+		pairs = append(pairs, "Accept", mediaType)
+	}
+	return pairs
+}()
+
+// pullImage pulls a tag as an engine does: the manifest, a platform's if it is an index, then all blobs at once.
+func pullImage(ctx context.Context, n *testfarm.Node, repo, reference string) error {
+	r := n.Ask(ctx, http.MethodGet, repo+"/manifests/"+reference, acceptAll...)
+	if r.Err != nil || r.Status != http.StatusOK {
+		return fmt.Errorf("manifest %s at %s: status %d, %w: %s", reference, n.ID(), r.Status, r.Err, r.Body)
+	}
+	m, err := oci.ParseManifest(r.Header.Get("Content-Type"), r.Body)
+	if err != nil {
+		return err
+	}
+	if m.Index() {
+		return pullImage(ctx, n, repo, m.Manifests[0].Digest.String())
+	}
+	var group sync.WaitGroup
+	errs := make(chan error, len(m.Blobs()))
+	for _, b := range m.Blobs() {
+		group.Go(func() {
+			if err := n.Pull(ctx, repo, b.Digest); err != nil {
+				errs <- err
+			}
+		})
+	}
+	group.Wait()
+	close(errs)
+	return <-errs
+}
+
+func TestAFarmFetchesABlobOnce(t *testing.T) {
+	t.Parallel()
+	const size = 24*mib + 123
+	f := testfarm.Start(t, testfarm.Options{Nodes: 5, Hub: hub.Config{}})
+	d := put(t, f, 1, size, "library/app")
+	pullAt(t, "library/app", d, f.Nodes...)
+	if got := crossed(f, d); got != size {
+		t.Errorf("upstream sent %d bytes of the blob; want %d", got, size)
+	}
 }

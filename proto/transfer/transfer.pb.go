@@ -1137,7 +1137,8 @@ type AnnounceRequest struct {
 	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"`
 	RingHash      uint64                 `protobuf:"fixed64,3,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
 	Digests       []string               `protobuf:"bytes,4,rep,name=digests,proto3" json:"digests,omitempty"`
-	Final         bool                   `protobuf:"varint,5,opt,name=final,proto3" json:"final,omitempty"` // the last of this round: what was announced is all there is
+	Final         bool                   `protobuf:"varint,5,opt,name=final,proto3" json:"final,omitempty"`      // the last of this round: what was announced is all there is
+	Fetching      []string               `protobuf:"bytes,6,rep,name=fetching,proto3" json:"fetching,omitempty"` // blobs on their way to the node
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1205,6 +1206,13 @@ func (x *AnnounceRequest) GetFinal() bool {
 		return x.Final
 	}
 	return false
+}
+
+func (x *AnnounceRequest) GetFetching() []string {
+	if x != nil {
+		return x.Fetching
+	}
+	return nil
 }
 
 type AnnounceReply struct {
@@ -1922,13 +1930,14 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\aintends\x18\x06 \x01(\bR\aintends\x1ae\n" +
 	"\rHoldingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12>\n" +
-	"\x05value\x18\x02 \x01(\v2(.pullonce.transfer.HoldingsReply.HoldingR\x05value:\x028\x01\"\x86\x01\n" +
+	"\x05value\x18\x02 \x01(\v2(.pullonce.transfer.HoldingsReply.HoldingR\x05value:\x028\x01\"\xa2\x01\n" +
 	"\x0fAnnounceRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12\x1b\n" +
 	"\tring_hash\x18\x03 \x01(\x06R\bringHash\x12\x18\n" +
 	"\adigests\x18\x04 \x03(\tR\adigests\x12\x14\n" +
-	"\x05final\x18\x05 \x01(\bR\x05final\"#\n" +
+	"\x05final\x18\x05 \x01(\bR\x05final\x12\x1a\n" +
+	"\bfetching\x18\x06 \x03(\tR\bfetching\"#\n" +
 	"\rAnnounceReply\x12\x12\n" +
 	"\x04boot\x18\x01 \x01(\tR\x04boot\">\n" +
 	"\x0eMayDropRequest\x12\x12\n" +

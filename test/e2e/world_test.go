@@ -117,7 +117,7 @@ func (w *world) dockerds(t *testing.T, hosts []*netfarm.Host) []*netfarm.Docker 
 	t.Helper()
 	docker := make([]*netfarm.Docker, len(hosts))
 	onAll(t, hosts, func(i int, h *netfarm.Host) (err error) {
-		docker[i], err = h.StartDockerd(w.ctx, dockerMirror, netfarm.DockerOptions{})
+		docker[i], err = h.StartDockerd(w.ctx, dockerMirror)
 		return err
 	})
 	return docker

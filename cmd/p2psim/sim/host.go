@@ -103,7 +103,6 @@ func (s *sim) own(h *host) {
 	cfg := swarm.DefaultRegister(s.pieces)
 	cfg.Zone = zoneName(h.zone)
 	cfg.Neighbours = s.cfg.Neighbours
-	cfg.MostNeighbours = 32
 	h.register = swarm.NewRegister(cfg, s.rand())
 	h.seeder = h.register.Seeder()
 	h.register.JoinOwner(swarm.Peer(h.id), h.fetcher.Bitmap())
