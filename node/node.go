@@ -52,6 +52,7 @@ type Node struct {
 
 	life       context.Context // of Run, for what outlives a request
 	background sync.WaitGroup
+	requests   sync.WaitGroup // at the registry door; a server that is closed does not wait for them
 	placed     chan struct{} // closed when the node has its place in the ring, or has waited long enough for it
 	placing    sync.Once
 	ready      chan struct{} // closed when it serves
@@ -148,7 +149,12 @@ func (n *Node) openDoors() error {
 	if err != nil {
 		return err
 	}
-	n.registry = registryapi.NewServer(n.cfg.Registry, handler, n.log)
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.requests.Add(1)
+		defer n.requests.Done()
+		handler.ServeHTTP(w, r)
+	})
+	n.registry = registryapi.NewServer(n.cfg.Registry, counted, n.log)
 	if err := n.openRegistry(); err != nil {
 		return err
 	}
@@ -239,6 +245,7 @@ func (n *Node) stop(ctx context.Context) error {
 		})
 	}
 	doors.Wait()
+	n.requests.Wait()
 	// Peers have other sources; only pieces that are on their way are waited for.
 	stopped := make(chan struct{})
 	go func() {

@@ -44,22 +44,9 @@ func (e *Engine) askNode(ctx context.Context, id string, q Question) (Answer, er
 	if err != nil {
 		return Answer{}, &lostError{id, err}
 	}
-	if p.conn.GetState().String() != "READY" && !e.reachable(ctx, node) {
-		e.lose(id)
-		return Answer{}, &lostError{id, errors.New("no answer to a probe")}
-	}
-	reply := &transferpb.DocumentReply{}
-	err = e.watched(ctx, node, func(ctx context.Context) error {
-		r, err := p.Document(ctx, wireQuestion(q))
-		reply = r
-		return err
-	})
+	reply, err := e.askTwice(ctx, p, node, q)
 	if err != nil {
-		if ctx.Err() != nil {
-			return Answer{}, context.Cause(ctx)
-		}
-		e.lose(id)
-		return Answer{}, &lostError{id, err}
+		return Answer{}, err
 	}
 	if reply.GetError() != nil {
 		return Answer{}, localError(reply.GetError(), id, oci.Digest{})
@@ -75,6 +62,31 @@ func (e *Engine) askNode(ctx context.Context, id string, q Question) (Answer, er
 		return Answer{}, fmt.Errorf("%s answers with a bad digest: %w", id, errors.Join(oci.ErrUnavailable, err))
 	}
 	return a, nil
+}
+
+// askTwice asks a node, and once more when the line broke and the node is there: it has just started, or the connection
+// was old.
+func (e *Engine) askTwice(ctx context.Context, p *peer, node Node, q Question) (*transferpb.DocumentReply, error) {
+	var reply *transferpb.DocumentReply
+	var err error
+	for range 2 {
+		err = e.watched(ctx, node, func(ctx context.Context) error {
+			var err error
+			reply, err = p.Document(ctx, wireQuestion(q))
+			return err
+		})
+		if err == nil {
+			return reply, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if errors.Is(err, errSilent) || !e.reachable(ctx, node) {
+			e.lose(node.ID)
+			return nil, &lostError{node.ID, err}
+		}
+	}
+	return nil, fmt.Errorf("ask %s: %w: %w", node.ID, oci.ErrUnavailable, err)
 }
 
 func wireQuestion(q Question) *transferpb.DocumentRequest {

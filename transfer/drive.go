@@ -71,6 +71,14 @@ func (t *task) noteProgress(now time.Duration) {
 			t.fetcher.Progress(r.Peer, r.Piece, now)
 		}
 	}
+	if t.register == nil {
+		return
+	}
+	for p := range t.pushing {
+		if m := t.members[p.Peer]; m != nil && m.peer.quiet(clock) < t.e.cfg.PieceTimeout/4 {
+			t.register.Seeder().Progress(p.Peer, p.Piece, now)
+		}
+	}
 }
 
 // drop cancels a request. The caller holds mu.

@@ -264,7 +264,7 @@ func (t *task) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if lost := asLost(err); lost != nil || asRedirect(err) != nil || errors.Is(err, ErrStopped) {
+	if asLost(err) != nil || asRedirect(err) != nil || asAgain(err) != nil || errors.Is(err, ErrStopped) {
 		return fmt.Errorf("fetch %s: %w: %w", t.digest, oci.ErrUnavailable, err)
 	}
 	return err

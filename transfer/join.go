@@ -28,6 +28,20 @@ type redirectError struct{ node string }
 
 func (e *redirectError) Error() string { return "the swarm meets at " + e.node }
 
+// An againError says that a meeting point is there and has ended the swarm: it must be asked anew.
+type againError struct {
+	node string
+	err  error
+}
+
+func (e *againError) Error() string {
+	return fmt.Sprintf("meeting point %s ended the swarm: %v", e.node, e.err)
+}
+func (e *againError) Unwrap() error { return e.err }
+
+// againWait is how long a meeting point that has ended a swarm is left alone.
+const againWait = 100 * time.Millisecond
+
 // maxMoves bounds how many meeting points one fetch goes through.
 const maxMoves = 32
 
@@ -61,6 +75,12 @@ func (t *task) obtain(ctx context.Context) error {
 			} else {
 				lost = append(lost, at)
 			}
+		case asAgain(err) != nil:
+			next = at
+			select {
+			case <-ctx.Done():
+			case <-time.After(againWait):
+			}
 		case gone != nil:
 			t.log.Info("meeting point lost", slog.String("peer", gone.node), slog.Any("error", gone.err))
 			lost = append(lost, gone.node)
@@ -78,6 +98,11 @@ func (t *task) obtain(ctx context.Context) error {
 
 func asLost(err error) *lostError {
 	e, _ := errors.AsType[*lostError](err)
+	return e
+}
+
+func asAgain(err error) *againError {
+	e, _ := errors.AsType[*againError](err)
 	return e
 }
 
@@ -143,9 +168,12 @@ func (t *task) join(ctx context.Context, at string, lost []string) error {
 	return t.attended(ctx, stream, ended, cancel)
 }
 
+// lonelyLook is how often a node looks whether it needs more neighbours.
+const lonelyLook = 100 * time.Millisecond
+
 // attended waits until the blob is here or the stream has ended, and asks for more neighbours meanwhile.
 func (t *task) attended(ctx context.Context, stream transferpb.Transfer_RegisterClient, ended chan error, cancel func()) error {
-	look := time.NewTicker(time.Second)
+	look := time.NewTicker(lonelyLook)
 	defer look.Stop()
 	for {
 		select {
@@ -162,7 +190,7 @@ func (t *task) attended(ctx context.Context, stream transferpb.Transfer_Register
 		case <-look.C:
 		}
 		if more, stalled := t.lonely(); more {
-			if err := stream.Send(&transferpb.RegisterRequest{More: true, Stalled: stalled}); err != nil {
+			if err := stream.Send(&transferpb.RegisterRequest{More: true, Stalled: stalled, Neighbours: t.neighbours()}); err != nil {
 				cancel()
 			}
 		}
@@ -177,7 +205,16 @@ func (t *task) lonely() (more, stalled bool) {
 		return false, false
 	}
 	now := t.e.now()
-	return t.fetcher.Starving(now), t.fetcher.Starving(now)
+	return t.fetcher.NeedsPeers(now), t.fetcher.Starving(now)
+}
+
+func (t *task) neighbours() int32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fetcher == nil {
+		return 0
+	}
+	return int32(t.fetcher.Peers())
 }
 
 // application is what a node says when it registers.
@@ -223,8 +260,7 @@ func (t *task) attend(ctx context.Context, node Node, p *peer, stream transferpb
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-broken:
-			t.e.lose(at)
-			return &lostError{at, err}
+			return t.parted(ctx, node, err)
 		case <-silence.C:
 			silence.Reset(t.e.cfg.Silence)
 			if p.quiet(time.Now()) < t.e.cfg.Silence || t.e.reachable(ctx, node) {
@@ -239,6 +275,21 @@ func (t *task) attend(ctx context.Context, node Node, p *peer, stream transferpb
 			}
 		}
 	}
+}
+
+// parted says what the end of the line to a meeting point means: nothing when the blob is here, a new attempt when the
+// node is there and only the swarm has ended, and else that the node is lost.
+func (t *task) parted(ctx context.Context, node Node, err error) error {
+	switch {
+	case t.isComplete() || ctx.Err() != nil:
+		return nil
+	case t.e.reachable(ctx, node):
+		return &againError{node.ID, err}
+	case ctx.Err() != nil:
+		return nil
+	}
+	t.e.lose(node.ID)
+	return &lostError{node.ID, err}
 }
 
 // replied takes in one reply of the meeting point.

@@ -20,7 +20,6 @@ import (
 const (
 	mostNeighbours = 24 // that a node gets when it registers
 	fewNeighbours  = 4  // that a node gets which has all it needs
-	moreNeighbours = 8  // that a node gets which asks for more
 )
 
 // Register lets a node into the swarm of a blob, for as long as it stays on the line.
@@ -349,7 +348,7 @@ func (s *session) listen() error {
 		}
 		t.mu.Lock()
 		if t.register != nil && q.GetMore() {
-			more := t.register.More(s.m.handle, moreNeighbours, q.GetStalled())
+			more := t.register.More(s.m.handle, max(fewNeighbours, mostNeighbours-int(q.GetNeighbours())), q.GetStalled())
 			s.out.put(&transferpb.RegisterReply{Neighbours: t.nodes(more)})
 		}
 		if t.register != nil && q.GetComplete() {

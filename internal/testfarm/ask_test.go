@@ -108,7 +108,7 @@ func TestBadRequestsGetTheCodeOfTheSpecification(t *testing.T) {
 		{"library/app%2fother/blobs/" + good, "", 400, nil},
 		{"library/app%00/blobs/" + good, "", 400, nil},
 		{"library/app/blobs/" + good + "?ns=quay.io", "NAME_UNKNOWN", 404, nil},
-		{"library/app/blobs/" + good + "?ns=http://evil", "", 404, nil},
+		{"library/app/blobs/" + good + "?ns=http://evil", "NAME_INVALID", 400, nil},
 		{"ghcr.io/org/app/blobs/" + good, "NAME_UNKNOWN", 404, nil},
 		{"library/app/blobs/" + good, "BLOB_UNKNOWN", 404, nil},
 		{"library/app/manifests/" + good, "MANIFEST_UNKNOWN", 404, nil},

@@ -105,7 +105,7 @@ func TestANodeWithoutItsIndexServesOn(t *testing.T) {
 	t.Parallel()
 	f := testfarm.Start(t, testfarm.Options{Nodes: 1})
 	n := f.Nodes[0]
-	i := image(t, f, 610, "library/index", "latest", 3*mib, 2000)
+	i := image(t, f, 610, "library/index", "latest", 3*mib, 3000)
 	if err := pullImage(t.Context(), n, "library/index", "latest"); err != nil {
 		t.Fatal(err)
 	}

@@ -305,4 +305,3 @@ func TestANodeStartsWithoutItsUpstreamAndServesWhatItHas(t *testing.T) {
 	}
 	f.Eventually("a pull once the upstream is back", func() bool { return f.Nodes[0].Pull(t.Context(), "library/kept", lacking) == nil })
 }
-

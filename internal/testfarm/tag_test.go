@@ -95,11 +95,15 @@ func TestEightNodesPullingOneTagCostOneManifestGetForEachDigest(t *testing.T) {
 	t.Parallel()
 	f := testfarm.Start(t, testfarm.Options{Nodes: 8, Hub: hub.Config{PullLimit: 100}})
 	single := image(t, f, 410, "library/single", "latest", mib, mib)
-	other, err := images.Random(t.TempDir(), 411, mib)
-	if err != nil {
-		t.Fatal(err)
+	var platforms []*images.Image
+	for seed := range uint64(2) {
+		i, err := images.Random(t.TempDir(), 411+seed, mib)
+		if err != nil {
+			t.Fatal(err)
+		}
+		platforms = append(platforms, i)
 	}
-	index, err := images.Index(single, other)
+	index, err := images.Index(platforms...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,8 +128,34 @@ func TestEightNodesPullingOneTagCostOneManifestGetForEachDigest(t *testing.T) {
 			t.Errorf("8 nodes pulling %s at once cost %d manifest HEADs; want at most %d", c.repo, got, c.want)
 		}
 	}
-	if got := f.Hub.Stats().BlobBytes; got != single.UniqueBytes()-single.Size {
-		t.Errorf("upstream sent %d bytes of blobs; want %d", got, single.UniqueBytes()-single.Size)
+	want := single.UniqueBytes() - single.Size + platforms[0].UniqueBytes() - platforms[0].Size
+	if got := f.Hub.Stats().BlobBytes; got != want {
+		t.Errorf("upstream sent %d bytes of blobs; want %d", got, want)
+	}
+}
+
+func TestAManifestThatCameThroughAnotherRepositoryIsConfirmedByAHead(t *testing.T) {
+	t.Parallel()
+	f := testfarm.Start(t, testfarm.Options{Nodes: 3})
+	i := image(t, f, 415, "library/one", "latest", mib)
+	if err := i.AddTo(f.Hub, "library/two", "latest"); err != nil {
+		t.Fatal(err)
+	}
+	for _, repo := range []string{"library/one", "library/two"} {
+		for _, n := range f.Nodes {
+			if err := pullImage(t.Context(), n, repo, i.Digest.String()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, n := range f.Nodes {
+		r := n.Ask(t.Context(), http.MethodGet, "library/three/manifests/"+i.Digest.String(), acceptAll...)
+		if r.Status != http.StatusNotFound || !bytes.Contains(r.Body, []byte("MANIFEST_UNKNOWN")) {
+			t.Errorf("GET of a cached manifest through a repository without it at %s = %d %s; want 404", n.ID(), r.Status, r.Body)
+		}
+	}
+	if s := f.Hub.Stats(); s.ManifestGets != 1 {
+		t.Errorf("upstream answered %d manifest GETs: %v; want one, and HEADs for the other repositories", s.ManifestGets, s.Manifests)
 	}
 }
 

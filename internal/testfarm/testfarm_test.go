@@ -2,9 +2,11 @@ package testfarm_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 
@@ -15,6 +17,15 @@ import (
 )
 
 const mib = 1 << 20
+
+// TestMain lets more tests run at once than there are processors: most of them wait for a slow upstream.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 func randomBytes(seed uint64, n int) []byte {
 	b := make([]byte, n)

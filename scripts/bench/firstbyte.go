@@ -97,4 +97,3 @@ func (b *bench) firstBytes(ctx context.Context, h *hub.Hub, image *images.Image)
 	}
 	return t, nil
 }
-

@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"runtime"
 	"testing"
 	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullonce/pullonce/adminapi"
 	"github.com/pullonce/pullonce/internal/hub"
 	"github.com/pullonce/pullonce/internal/images"
 	"github.com/pullonce/pullonce/internal/netfarm"
@@ -60,6 +62,31 @@ func TestFarmOfDockerdsPullsOnce(t *testing.T) {
 		pullOnAll(t, w, docker, "127.0.0.1:5000/quay.io/team/tool:1", image)
 		crossedOnce(t, quay, map[string]*images.Image{"team/tool:1": image})
 	})
+	t.Run("status", func(t *testing.T) {
+		status := w.status(t, hosts[0])
+		if status.Totals.Answered != len(hosts) || !status.Ring.Agree {
+			t.Errorf("p2pctl status: %d members answered, one ring: %t; want %d of one ring", status.Totals.Answered, status.Ring.Agree, len(hosts))
+		}
+		// All pulled about 115 MiB, a quarter of which crossed the upstream link.
+		if got := status.Totals; got.SavedBytes < 2*got.UpstreamBytes || got.Served.Bytes() < got.SavedBytes || got.Peers.BytesReceived == 0 {
+			t.Errorf("p2pctl status: %d bytes served, %d from upstream, %d saved, %d from peers; want three quarters saved",
+				got.Served.Bytes(), got.UpstreamBytes, got.SavedBytes, got.Peers.BytesReceived)
+		}
+	})
+}
+
+// status is what p2pctl on the host says.
+func (w *world) status(t *testing.T, h *netfarm.Host) adminapi.FarmStatus {
+	t.Helper()
+	var status adminapi.FarmStatus
+	out, err := h.Run(w.ctx, netfarm.Spec{Args: []string{w.programs.p2pctl, "--address", "http://127.0.0.1:5080", "status", "--output", "json"}})
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &status)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
 }
 
 // pullOnAll pulls the image with all engines at once and fails the test unless all have it.

@@ -66,7 +66,7 @@ func (s *sim) handle(h *host, id int32, now time.Duration) {
 		s.request(h, m, now)
 	case msgBusy:
 		s.busy++
-		h.fetcher.Busy(from, int(m.piece), now, m.retryAfter)
+		h.fetcher.Busy(from, int(m.piece), now, 0)
 	case msgGone:
 		h.fetcher.Failed(from, int(m.piece), swarm.Gone, now)
 	case msgCancel:

@@ -44,7 +44,6 @@ type message struct {
 	haves      []uint32
 	peers      []swarm.Peer
 	bitmap     *piece.Bitmap
-	retryAfter time.Duration
 }
 
 // A hold keeps what follows a lost message on the same connection.
