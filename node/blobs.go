@@ -24,7 +24,10 @@ func (n *Node) Blob(ctx context.Context, repo oci.Repository, d oci.Digest, rang
 	if stored, err := n.storedBlob(ctx, repo, d); err == nil || !errors.Is(err, oci.ErrNotFound) {
 		return stored, err
 	}
-	return n.arrivingBlob(ctx, repo, d, !ranged)
+	if ranged {
+		return n.rangedBlob(ctx, repo, d)
+	}
+	return n.arrivingBlob(ctx, repo, d)
 }
 
 // storedBlob opens a blob that is whole here, once repo is known to have it; oci.ErrNotFound when it is not here.
@@ -49,7 +52,7 @@ func (n *Node) storedBlob(ctx context.Context, repo oci.Repository, d oci.Digest
 }
 
 // arrivingBlob joins the fetch of a blob.
-func (n *Node) arrivingBlob(ctx context.Context, repo oci.Repository, d oci.Digest, whole bool) (registryapi.Blob, error) {
+func (n *Node) arrivingBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (registryapi.Blob, error) {
 	if err := n.awaitFarm(ctx); err != nil {
 		return nil, err
 	}
@@ -66,9 +69,7 @@ func (n *Node) arrivingBlob(ctx context.Context, repo oci.Repository, d oci.Dige
 		_ = h.Close()
 		return nil, err
 	}
-	if whole {
-		n.prefetch.given(d)
-	}
+	n.prefetch.given(d)
 	return &arriving{n: n, handle: h, repo: repo, digest: d, size: size}, nil
 }
 

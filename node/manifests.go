@@ -95,7 +95,7 @@ func (n *Node) manifestHere(ctx context.Context, repo oci.Repository, d oci.Dige
 			if n.links.has(repo, d) {
 				return a, nil
 			}
-			if _, _, err := client.ResolveTag(ctx, repo.Path, d.String(), oci.ManifestTypes()); err != nil {
+			if _, _, err := client.Resolve(ctx, repo.Path, d.String(), oci.ManifestTypes()); err != nil {
 				return nil, err
 			}
 			n.links.note(repo, d, a.Size)

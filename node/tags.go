@@ -112,7 +112,7 @@ func (n *Node) resolveHere(ctx context.Context, key tagKey) (resolved, error) {
 		if err != nil {
 			return nil, err
 		}
-		d, raw, err := client.ResolveTag(ctx, key.repo.Path, key.tag, acceptTypes(key.class))
+		d, raw, err := client.Resolve(ctx, key.repo.Path, key.tag, acceptTypes(key.class))
 		if err != nil {
 			return n.lastKnown(key, err)
 		}

@@ -87,7 +87,11 @@ func (m Manifest) check() error {
 	if len(m.Manifests) > 0 && (len(m.Layers) > 0 || m.Config != nil) {
 		return fmt.Errorf("%w: is both an index and an image", ErrManifestInvalid)
 	}
-	for _, d := range append(m.Blobs(), m.Manifests...) {
+	all := append(m.Blobs(), m.Manifests...)
+	if m.Subject != nil {
+		all = append(all, *m.Subject)
+	}
+	for _, d := range all {
 		if d.Digest.IsZero() || d.Size < 0 {
 			return fmt.Errorf("%w: descriptor without digest or with a negative size", ErrManifestInvalid)
 		}

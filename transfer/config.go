@@ -45,6 +45,9 @@ type Config struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
+// blockLimit bounds the reading of one block ahead of order, however many wait for it.
+const blockLimit = 30 * time.Second
+
 // Default is the configuration of DESIGN's measurements; Self is still to be filled in.
 func Default() Config {
 	return Config{

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"github.com/pullonce/pullonce/blobstore"
@@ -37,6 +38,7 @@ type Engine struct {
 	upload     *rate.Limiter
 	download   *rate.Limiter
 	buffers    sync.Pool
+	blocks     singleflight.Group // by digest and offset
 	counters   counters
 	start      time.Time
 
@@ -114,6 +116,18 @@ func (e *Engine) Get(w Want) (*Handle, error) {
 		return nil, err
 	}
 	return &Handle{task: t}, nil
+}
+
+// Peek joins the fetch of a blob if one is going on, and is nil if none is.
+func (e *Engine) Peek(w Want) *Handle {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t := e.tasks[w.Digest]
+	if t == nil {
+		return nil
+	}
+	t.wait(+1)
+	return &Handle{task: t}
 }
 
 // task finds or starts the task of a blob and counts a waiter.

@@ -194,7 +194,14 @@ func (f *feed) extend() {
 		case f.width > 1 && open >= f.width:
 			return
 		}
-		l := &lane{from: f.asked, to: min(f.to, f.asked+length)}
+		to := min(f.to, f.asked+length)
+		if ahead := f.t.covered(f.list, f.asked, to); ahead < to {
+			f.to, to = ahead, ahead // what was read ahead of order meanwhile is not asked for again
+			if to == f.asked {
+				return
+			}
+		}
+		l := &lane{from: f.asked, to: to}
 		f.asked = l.to
 		f.start(l, Body{})
 	}

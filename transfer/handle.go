@@ -73,6 +73,26 @@ func (h *Handle) Reads() bool {
 	return h.task.source
 }
 
+// Near tells whether the byte at off is here, or will be soon because what comes before it nearly is.
+func (h *Handle) Near(off int64) bool {
+	t := h.task
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.complete() || t.small != nil {
+		return true
+	}
+	if t.list == nil || t.partial == nil {
+		return false
+	}
+	i := int(off / t.list.PieceSize())
+	for back := i; back >= max(0, i-longLane); back-- {
+		if t.partial.Has(back) {
+			return true
+		}
+	}
+	return i < longLane
+}
+
 // Ready waits until the byte at off can be read. It returns why the fetch failed, if it did.
 func (h *Handle) Ready(ctx context.Context, off int64) error {
 	t := h.task
@@ -86,8 +106,11 @@ func (h *Handle) Ready(ctx context.Context, off int64) error {
 		t.want(off)
 	}
 	t.mu.Unlock()
-	if complete || partial == nil || off >= list.Size() {
+	if complete || off >= list.Size() {
 		return nil
+	}
+	if partial == nil {
+		return t.await(ctx, t.whole)
 	}
 	_, err := partial.Readable(ctx, off)
 	return t.explain(err)
@@ -207,6 +230,10 @@ func (h *Handle) openStored() error {
 		return h.task.err
 	}
 	blob, err := h.task.e.store.Open(h.task.digest)
+	if errors.Is(err, oci.ErrNotFound) {
+		// It was here a moment ago: that it is not here now says nothing about whether it exists.
+		return fmt.Errorf("open %s after its fetch: %w", h.task.digest, oci.ErrUnavailable)
+	}
 	if err != nil {
 		return err
 	}

@@ -341,18 +341,17 @@ func (t *task) extendFrom(first int, midstates []byte) error {
 	return t.extend(first, midstates)
 }
 
-// takeInline stores a small blob that came whole.
+// takeInline stores a small blob that came whole. Where readers wait for its one piece already, since an earlier run has
+// left a partial blob, they get it as that piece.
 func (t *task) takeInline(ctx context.Context, data []byte) error {
-	t.mu.Lock()
-	repo, partial := t.repo, t.partial
-	t.partial = nil
-	t.mu.Unlock()
-	if partial != nil {
-		partial.Drop()
-		partial.Close()
-	}
 	if got := oci.FromBytes(t.digest.Algorithm(), data); got != t.digest {
 		return &oci.MismatchError{Digest: t.digest, Piece: -1}
+	}
+	t.mu.Lock()
+	repo, list := t.repo, t.list
+	t.mu.Unlock()
+	if list != nil && list.Count() == 1 && list.Size() == int64(len(data)) {
+		return t.write(list, 0, data, self, false)
 	}
 	return t.keep(ctx, repo, data)
 }

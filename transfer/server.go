@@ -16,6 +16,8 @@ func (e *Engine) Attach(s *grpc.Server) {
 		switch desc.Methods[i].MethodName {
 		case "Piece":
 			desc.Methods[i].Handler = pieceHandler
+		case "Range":
+			desc.Methods[i].Handler = rangeHandler
 		case "Push":
 			desc.Methods[i].Handler = pushHandler
 		}
@@ -30,6 +32,15 @@ func pieceHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.U
 		return nil, err
 	}
 	return srv.(*Engine).piece(ctx, q)
+}
+
+// rangeHandler stands in for the generated handler as pieceHandler does.
+func rangeHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	q := &transferpb.RangeRequest{}
+	if err := decode(q); err != nil {
+		return nil, err
+	}
+	return srv.(*Engine).answerRange(ctx, q), nil
 }
 
 // pushHandler stands in for the generated handler, so that the request's bytes are not copied out of gRPC's buffers.

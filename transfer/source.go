@@ -33,10 +33,25 @@ func (t *task) readUpstream(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := t.readGap(ctx, from, to); err != nil {
+		if err := t.fill(ctx, from, to); err != nil {
 			return err
 		}
 	}
+}
+
+// fill gets the next pieces of a gap: from what was read ahead of order, or up to that from the upstream.
+func (t *task) fill(ctx context.Context, from, to int) error {
+	if to < 0 {
+		return t.readGap(ctx, from, to)
+	}
+	t.mu.Lock()
+	list := t.list
+	t.mu.Unlock()
+	ahead := t.covered(list, from, to)
+	if ahead == from {
+		return t.takeCovered(ctx, from)
+	}
+	return t.readGap(ctx, from, ahead)
 }
 
 func (t *task) setSource(on bool) {

@@ -242,14 +242,14 @@ func TestBurstsOfErrorsAreOutlasted(t *testing.T) {
 	}
 	equal(t, "blob", got, data)
 	h.MustFault(hub.Fault{Kind: hub.Manifest, Do: hub.Status, Status: 503, Count: 3})
-	if desc, _, err := c.ResolveTag(t.Context(), repo, "1", nil); err != nil || desc.Digest != m {
+	if desc, _, err := c.Resolve(t.Context(), repo, "1", nil); err != nil || desc.Digest != m {
 		t.Errorf("ResolveTag after three 503s = %v, %v; want %s", desc, err, m)
 	}
 	if s := c.Stats(); s.Retries != 6 {
 		t.Errorf("%d retries; want 6", s.Retries)
 	}
 	h.MustFault(hub.Fault{Kind: hub.Manifest, Do: hub.Status, Status: 500})
-	if _, _, err := c.ResolveTag(t.Context(), repo, "1", nil); !errors.Is(err, oci.ErrUnavailable) {
+	if _, _, err := c.Resolve(t.Context(), repo, "1", nil); !errors.Is(err, oci.ErrUnavailable) {
 		t.Errorf("ResolveTag with 500 for ever = %v; want ErrUnavailable", err)
 	}
 }
@@ -317,7 +317,7 @@ func TestTagsAreResolvedByHeadAlone(t *testing.T) {
 	h := startHub(t, hub.Config{})
 	d, raw := putManifest(t, h, repo, "1")
 	c := client(t, h.URL(), nil)
-	desc, got, err := c.ResolveTag(t.Context(), repo, "1", nil)
+	desc, got, err := c.Resolve(t.Context(), repo, "1", nil)
 	want := oci.Descriptor{MediaType: oci.MediaTypeOCIManifest, Digest: d, Size: int64(len(raw))}
 	if err != nil || got != nil || desc.Digest != want.Digest || desc.Size != want.Size || desc.MediaType != want.MediaType {
 		t.Errorf("ResolveTag = %+v, %d bytes, %v; want %+v by HEAD", desc, len(got), err, want)
@@ -326,15 +326,15 @@ func TestTagsAreResolvedByHeadAlone(t *testing.T) {
 		t.Errorf("%d GETs that a pull limit counts; want 0", s.ManifestGets)
 	}
 	h.MustFault(hub.Fault{Kind: hub.Manifest, Method: http.MethodHead, Do: hub.Status, Status: 405})
-	desc, got, err = c.ResolveTag(t.Context(), repo, "1", nil)
+	desc, got, err = c.Resolve(t.Context(), repo, "1", nil)
 	if err != nil || desc.Digest != want.Digest || desc.Size != want.Size || desc.MediaType != want.MediaType {
 		t.Errorf("ResolveTag without HEAD = %+v, %v; want %+v", desc, err, want)
 	}
 	equal(t, "manifest of the fallback", got, raw)
-	if _, _, err := c.ResolveTag(t.Context(), repo, "2", nil); !errors.Is(err, oci.ErrNotFound) {
+	if _, _, err := c.Resolve(t.Context(), repo, "2", nil); !errors.Is(err, oci.ErrNotFound) {
 		t.Errorf("ResolveTag of an unknown tag = %v; want ErrNotFound", err)
 	}
-	if _, _, err := c.ResolveTag(t.Context(), repo, "../2", nil); !errors.Is(err, oci.ErrTagInvalid) {
+	if _, _, err := c.Resolve(t.Context(), repo, "../2", nil); !errors.Is(err, oci.ErrTagInvalid) {
 		t.Errorf("ResolveTag of no tag = %v; want ErrTagInvalid", err)
 	}
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/pullonce/pullonce/oci"
 )
 
-// ResolveTag is the descriptor of the manifest that tag names now, by HEAD, which Docker Hub does not count against
+// Resolve is the descriptor of the manifest that ref, a tag or a digest, names now, by HEAD, which Docker Hub does not count against
 // its pull limit. Where the upstream has no HEAD for manifests, or leaves out digest, size or media type, it is by GET, and raw
 // are the manifest's bytes; else raw is nil. accept nil means oci.ManifestTypes. Errors are those of Manifest.
-func (c *Client) ResolveTag(ctx context.Context, path, tag string, accept []string) (d oci.Descriptor, raw []byte, err error) {
-	if err := oci.CheckTag(tag); err != nil {
-		return oci.Descriptor{}, nil, fmt.Errorf("resolve tag of %s at %s: %w", path, c.cfg.Name, err)
+func (c *Client) Resolve(ctx context.Context, path, ref string, accept []string) (d oci.Descriptor, raw []byte, err error) {
+	if _, err := oci.ParseReference(ref); err != nil {
+		return oci.Descriptor{}, nil, fmt.Errorf("resolve a manifest of %s at %s: %w", path, c.cfg.Name, err)
 	}
-	r := manifestRequest(path, tag, accept)
-	r.kind, r.method, r.what = kindManifestHead, http.MethodHead, "resolve tag "+tag+" of "+path
+	r := manifestRequest(path, ref, accept)
+	r.kind, r.method, r.what = kindManifestHead, http.MethodHead, "resolve "+ref+" of "+path
 	a, err := c.open(ctx, r)
 	switch {
 	case err == nil:
@@ -34,7 +34,7 @@ func (c *Client) ResolveTag(ctx context.Context, path, tag string, accept []stri
 	case !errors.Is(err, oci.ErrUnsupported):
 		return oci.Descriptor{}, nil, err
 	}
-	mediaType, raw, digest, err := c.Manifest(ctx, path, tag, accept)
+	mediaType, raw, digest, err := c.Manifest(ctx, path, ref, accept)
 	if err != nil {
 		return oci.Descriptor{}, nil, err
 	}

@@ -91,7 +91,7 @@ func TestSchema1IsNotServed(t *testing.T) {
 		if _, _, _, err := c.Manifest(t.Context(), repo, "1", nil); !errors.Is(err, oci.ErrUnsupported) {
 			t.Errorf("Manifest as %q = %v; want ErrUnsupported", kind, err)
 		}
-		if _, _, err := c.ResolveTag(t.Context(), repo, "1", nil); !errors.Is(err, oci.ErrUnsupported) {
+		if _, _, err := c.Resolve(t.Context(), repo, "1", nil); !errors.Is(err, oci.ErrUnsupported) {
 			t.Errorf("ResolveTag as %q = %v; want ErrUnsupported", kind, err)
 		}
 	}
@@ -112,7 +112,7 @@ func TestAVagueMediaTypeIsFoundInside(t *testing.T) {
 		`oops`: "text/plain",
 	} {
 		raw = text
-		desc, got, err := c.ResolveTag(t.Context(), repo, "1", nil)
+		desc, got, err := c.Resolve(t.Context(), repo, "1", nil)
 		if err != nil || desc.MediaType != want || desc.Digest != digestOf([]byte(text)) || string(got) != text {
 			t.Errorf("ResolveTag of %s = %+v, %v; want %s by GET", text, desc, err, want)
 		}

@@ -46,7 +46,7 @@ func TestAnUpstreamThatHangsBeforeHeadersIsGivenUp(t *testing.T) {
 			p := &pipes{serve: serve}
 			c := p.in(t, nil)
 			var err error
-			took := elapsed(func() { _, _, err = c.ResolveTag(t.Context(), repo, "1", nil) })
+			took := elapsed(func() { _, _, err = c.Resolve(t.Context(), repo, "1", nil) })
 			if !errors.Is(err, oci.ErrUnavailable) || took != 8*time.Second {
 				t.Errorf("%s: ResolveTag = %v after %v; want ErrUnavailable after 8s", name, err, took)
 			}

@@ -112,6 +112,7 @@ func (f *Farm) Add(change func(*node.Config)) *Node {
 	change(&c)
 	n := &Node{Config: c, farm: f}
 	n.start()
+	n.keepAddresses()
 	f.Nodes = append(f.Nodes, n)
 	f.t.Cleanup(n.Stop)
 	return n
@@ -143,7 +144,6 @@ func (n *Node) start() {
 // Stop stops a node as an operator does. It may be called twice.
 func (n *Node) Stop() {
 	n.once.Do(func() {
-		n.keepAddresses()
 		n.cancel()
 		if err := <-n.done; err != nil {
 			n.farm.t.Errorf("node %s stopped with %v; want nil", n.ID(), err)
@@ -153,20 +153,24 @@ func (n *Node) Stop() {
 
 // Restart stops a node and starts it again with its data directory and its addresses.
 func (n *Node) Restart() {
-	n.keepAddresses()
 	n.Stop()
+	n.Start()
+}
+
+// Start starts a node that was stopped, with its data directory and its addresses. Its seeds are all other nodes.
+func (n *Node) Start() {
+	n.Config.Gossip.Seeds = nil
+	for _, other := range n.farm.Others(n) {
+		n.Config.Gossip.Seeds = append(n.Config.Gossip.Seeds, other.Config.Gossip.Listen)
+	}
 	n.start()
 }
 
-// Start starts a node that was stopped, with its data directory and its addresses.
-func (n *Node) Start() { n.start() }
-
 // keepAddresses makes the ports that the node was given the ones that it asks for the next time.
 func (n *Node) keepAddresses() {
-	s, err := n.Status()
-	if err != nil {
-		return // it never served
-	}
+	n.farm.t.Helper()
+	n.GossipAddress() // waits until there is one
+	s := n.MustStatus()
 	n.Config.Registry.Listen = s.Addresses.Registry
 	n.Config.PeerListen, n.Config.PeerAdvertise = s.Addresses.Peer, s.Addresses.Peer
 	n.Config.Gossip.Listen = s.Addresses.Gossip

@@ -148,7 +148,7 @@ func (x PieceReply_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PieceReply_Status.Descriptor instead.
 func (PieceReply_Status) EnumDescriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{7, 0}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type DocumentRequest_Kind int32
@@ -206,7 +206,7 @@ func (x DocumentRequest_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DocumentRequest_Kind.Descriptor instead.
 func (DocumentRequest_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{16, 0}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // Error is a condition of the room oci on the wire.
@@ -847,10 +847,95 @@ func (x *PieceRequest) GetUrgent() bool {
 	return false
 }
 
+type RangeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Upstream      string                 `protobuf:"bytes,2,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	Repository    string                 `protobuf:"bytes,3,opt,name=repository,proto3" json:"repository,omitempty"`
+	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"` // bytes of the blob, as its repository has confirmed
+	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
+	Length        int64                  `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"` // at most 1 MiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RangeRequest) Reset() {
+	*x = RangeRequest{}
+	mi := &file_proto_transfer_transfer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RangeRequest) ProtoMessage() {}
+
+func (x *RangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_transfer_transfer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RangeRequest.ProtoReflect.Descriptor instead.
+func (*RangeRequest) Descriptor() ([]byte, []int) {
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RangeRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RangeRequest) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *RangeRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *RangeRequest) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *RangeRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *RangeRequest) GetLength() int64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
 type PieceReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        PieceReply_Status      `protobuf:"varint,1,opt,name=status,proto3,enum=pullonce.transfer.PieceReply_Status" json:"status,omitempty"`
 	Load          int32                  `protobuf:"varint,2,opt,name=load,proto3" json:"load,omitempty"`
+	Error         *Error                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	Data          []byte                 `protobuf:"bytes,15,opt,name=data,proto3" json:"data,omitempty"` // last field, so that it can follow the head uncopied
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -858,7 +943,7 @@ type PieceReply struct {
 
 func (x *PieceReply) Reset() {
 	*x = PieceReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[7]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +955,7 @@ func (x *PieceReply) String() string {
 func (*PieceReply) ProtoMessage() {}
 
 func (x *PieceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[7]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +968,7 @@ func (x *PieceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PieceReply.ProtoReflect.Descriptor instead.
 func (*PieceReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{7}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PieceReply) GetStatus() PieceReply_Status {
@@ -898,6 +983,13 @@ func (x *PieceReply) GetLoad() int32 {
 		return x.Load
 	}
 	return 0
+}
+
+func (x *PieceReply) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
 }
 
 func (x *PieceReply) GetData() []byte {
@@ -920,7 +1012,7 @@ type PushRequest struct {
 
 func (x *PushRequest) Reset() {
 	*x = PushRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[8]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1024,7 @@ func (x *PushRequest) String() string {
 func (*PushRequest) ProtoMessage() {}
 
 func (x *PushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[8]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1037,7 @@ func (x *PushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushRequest.ProtoReflect.Descriptor instead.
 func (*PushRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{8}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PushRequest) GetDigest() string {
@@ -994,7 +1086,7 @@ type PushReply struct {
 
 func (x *PushReply) Reset() {
 	*x = PushReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[9]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1098,7 @@ func (x *PushReply) String() string {
 func (*PushReply) ProtoMessage() {}
 
 func (x *PushReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[9]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1111,7 @@ func (x *PushReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushReply.ProtoReflect.Descriptor instead.
 func (*PushReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{9}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PushReply) GetAccepted() bool {
@@ -1052,7 +1144,7 @@ type HoldingsRequest struct {
 
 func (x *HoldingsRequest) Reset() {
 	*x = HoldingsRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[10]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1156,7 @@ func (x *HoldingsRequest) String() string {
 func (*HoldingsRequest) ProtoMessage() {}
 
 func (x *HoldingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[10]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1169,7 @@ func (x *HoldingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldingsRequest.ProtoReflect.Descriptor instead.
 func (*HoldingsRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{10}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HoldingsRequest) GetDigests() []string {
@@ -1096,7 +1188,7 @@ type HoldingsReply struct {
 
 func (x *HoldingsReply) Reset() {
 	*x = HoldingsReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[11]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1200,7 @@ func (x *HoldingsReply) String() string {
 func (*HoldingsReply) ProtoMessage() {}
 
 func (x *HoldingsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[11]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1213,7 @@ func (x *HoldingsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldingsReply.ProtoReflect.Descriptor instead.
 func (*HoldingsReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{11}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HoldingsReply) GetHoldings() map[string]*HoldingsReply_Holding {
@@ -1145,7 +1237,7 @@ type AnnounceRequest struct {
 
 func (x *AnnounceRequest) Reset() {
 	*x = AnnounceRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[12]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1249,7 @@ func (x *AnnounceRequest) String() string {
 func (*AnnounceRequest) ProtoMessage() {}
 
 func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[12]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1262,7 @@ func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
 func (*AnnounceRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{12}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AnnounceRequest) GetNode() string {
@@ -1224,7 +1316,7 @@ type AnnounceReply struct {
 
 func (x *AnnounceReply) Reset() {
 	*x = AnnounceReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[13]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1328,7 @@ func (x *AnnounceReply) String() string {
 func (*AnnounceReply) ProtoMessage() {}
 
 func (x *AnnounceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[13]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1341,7 @@ func (x *AnnounceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceReply.ProtoReflect.Descriptor instead.
 func (*AnnounceReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{13}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AnnounceReply) GetBoot() string {
@@ -1269,7 +1361,7 @@ type MayDropRequest struct {
 
 func (x *MayDropRequest) Reset() {
 	*x = MayDropRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[14]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1373,7 @@ func (x *MayDropRequest) String() string {
 func (*MayDropRequest) ProtoMessage() {}
 
 func (x *MayDropRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[14]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1386,7 @@ func (x *MayDropRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MayDropRequest.ProtoReflect.Descriptor instead.
 func (*MayDropRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{14}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MayDropRequest) GetNode() string {
@@ -1320,7 +1412,7 @@ type MayDropReply struct {
 
 func (x *MayDropReply) Reset() {
 	*x = MayDropReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[15]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1424,7 @@ func (x *MayDropReply) String() string {
 func (*MayDropReply) ProtoMessage() {}
 
 func (x *MayDropReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[15]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1437,7 @@ func (x *MayDropReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MayDropReply.ProtoReflect.Descriptor instead.
 func (*MayDropReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{15}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *MayDropReply) GetDigests() []string {
@@ -1371,7 +1463,7 @@ type DocumentRequest struct {
 
 func (x *DocumentRequest) Reset() {
 	*x = DocumentRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[16]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1475,7 @@ func (x *DocumentRequest) String() string {
 func (*DocumentRequest) ProtoMessage() {}
 
 func (x *DocumentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[16]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1488,7 @@ func (x *DocumentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DocumentRequest.ProtoReflect.Descriptor instead.
 func (*DocumentRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{16}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DocumentRequest) GetKind() DocumentRequest_Kind {
@@ -1472,7 +1564,7 @@ type DocumentReply struct {
 
 func (x *DocumentReply) Reset() {
 	*x = DocumentReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[17]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1576,7 @@ func (x *DocumentReply) String() string {
 func (*DocumentReply) ProtoMessage() {}
 
 func (x *DocumentReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[17]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1589,7 @@ func (x *DocumentReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DocumentReply.ProtoReflect.Descriptor instead.
 func (*DocumentReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{17}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DocumentReply) GetError() *Error {
@@ -1571,7 +1663,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[18]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1675,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[18]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1688,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{18}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{19}
 }
 
 type PingReply struct {
@@ -1609,7 +1701,7 @@ type PingReply struct {
 
 func (x *PingReply) Reset() {
 	*x = PingReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[19]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1713,7 @@ func (x *PingReply) String() string {
 func (*PingReply) ProtoMessage() {}
 
 func (x *PingReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[19]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1726,7 @@ func (x *PingReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingReply.ProtoReflect.Descriptor instead.
 func (*PingReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{19}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PingReply) GetNode() string {
@@ -1659,7 +1751,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[20]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1763,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[20]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1776,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{20}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{21}
 }
 
 type StatusReply struct {
@@ -1696,7 +1788,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[21]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +1800,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[21]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +1813,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{21}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -1745,7 +1837,7 @@ type HoldingsReply_Holding struct {
 
 func (x *HoldingsReply_Holding) Reset() {
 	*x = HoldingsReply_Holding{}
-	mi := &file_proto_transfer_transfer_proto_msgTypes[22]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1849,7 @@ func (x *HoldingsReply_Holding) String() string {
 func (*HoldingsReply_Holding) ProtoMessage() {}
 
 func (x *HoldingsReply_Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_transfer_transfer_proto_msgTypes[22]
+	mi := &file_proto_transfer_transfer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1862,7 @@ func (x *HoldingsReply_Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldingsReply_Holding.ProtoReflect.Descriptor instead.
 func (*HoldingsReply_Holding) Descriptor() ([]byte, []int) {
-	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{11, 0}
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *HoldingsReply_Holding) GetWhole() bool {
@@ -1896,11 +1988,21 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x05piece\x18\x03 \x01(\x05R\x05piece\x12\x12\n" +
 	"\x04node\x18\x04 \x01(\tR\x04node\x12\x12\n" +
 	"\x04lone\x18\x05 \x01(\bR\x04lone\x12\x16\n" +
-	"\x06urgent\x18\x06 \x01(\bR\x06urgent\"\xc7\x01\n" +
+	"\x06urgent\x18\x06 \x01(\bR\x06urgent\"\xa6\x01\n" +
+	"\fRangeRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1a\n" +
+	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x03 \x01(\tR\n" +
+	"repository\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06length\x18\x06 \x01(\x03R\x06length\"\xf7\x01\n" +
 	"\n" +
 	"PieceReply\x12<\n" +
 	"\x06status\x18\x01 \x01(\x0e2$.pullonce.transfer.PieceReply.StatusR\x06status\x12\x12\n" +
-	"\x04load\x18\x02 \x01(\x05R\x04load\x12\x12\n" +
+	"\x04load\x18\x02 \x01(\x05R\x04load\x12.\n" +
+	"\x05error\x18\x03 \x01(\v2\x18.pullonce.transfer.ErrorR\x05error\x12\x12\n" +
 	"\x04data\x18\x0f \x01(\fR\x04data\"S\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\r\n" +
@@ -1980,11 +2082,12 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\x8a\x06\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\xd3\x06\n" +
 	"\bTransfer\x12T\n" +
 	"\bRegister\x12\".pullonce.transfer.RegisterRequest\x1a .pullonce.transfer.RegisterReply(\x010\x01\x12B\n" +
 	"\bExchange\x12\x18.pullonce.transfer.Haves\x1a\x18.pullonce.transfer.Haves(\x010\x01\x12G\n" +
-	"\x05Piece\x12\x1f.pullonce.transfer.PieceRequest\x1a\x1d.pullonce.transfer.PieceReply\x12D\n" +
+	"\x05Piece\x12\x1f.pullonce.transfer.PieceRequest\x1a\x1d.pullonce.transfer.PieceReply\x12G\n" +
+	"\x05Range\x12\x1f.pullonce.transfer.RangeRequest\x1a\x1d.pullonce.transfer.PieceReply\x12D\n" +
 	"\x04Push\x12\x1e.pullonce.transfer.PushRequest\x1a\x1c.pullonce.transfer.PushReply\x12P\n" +
 	"\bHoldings\x12\".pullonce.transfer.HoldingsRequest\x1a .pullonce.transfer.HoldingsReply\x12P\n" +
 	"\bAnnounce\x12\".pullonce.transfer.AnnounceRequest\x1a .pullonce.transfer.AnnounceReply\x12M\n" +
@@ -2006,7 +2109,7 @@ func file_proto_transfer_transfer_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_transfer_transfer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_proto_transfer_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_proto_transfer_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_proto_transfer_transfer_proto_goTypes = []any{
 	(Error_Code)(0),               // 0: pullonce.transfer.Error.Code
 	(PieceReply_Status)(0),        // 1: pullonce.transfer.PieceReply.Status
@@ -2018,23 +2121,24 @@ var file_proto_transfer_transfer_proto_goTypes = []any{
 	(*RegisterReply)(nil),         // 7: pullonce.transfer.RegisterReply
 	(*Haves)(nil),                 // 8: pullonce.transfer.Haves
 	(*PieceRequest)(nil),          // 9: pullonce.transfer.PieceRequest
-	(*PieceReply)(nil),            // 10: pullonce.transfer.PieceReply
-	(*PushRequest)(nil),           // 11: pullonce.transfer.PushRequest
-	(*PushReply)(nil),             // 12: pullonce.transfer.PushReply
-	(*HoldingsRequest)(nil),       // 13: pullonce.transfer.HoldingsRequest
-	(*HoldingsReply)(nil),         // 14: pullonce.transfer.HoldingsReply
-	(*AnnounceRequest)(nil),       // 15: pullonce.transfer.AnnounceRequest
-	(*AnnounceReply)(nil),         // 16: pullonce.transfer.AnnounceReply
-	(*MayDropRequest)(nil),        // 17: pullonce.transfer.MayDropRequest
-	(*MayDropReply)(nil),          // 18: pullonce.transfer.MayDropReply
-	(*DocumentRequest)(nil),       // 19: pullonce.transfer.DocumentRequest
-	(*DocumentReply)(nil),         // 20: pullonce.transfer.DocumentReply
-	(*PingRequest)(nil),           // 21: pullonce.transfer.PingRequest
-	(*PingReply)(nil),             // 22: pullonce.transfer.PingReply
-	(*StatusRequest)(nil),         // 23: pullonce.transfer.StatusRequest
-	(*StatusReply)(nil),           // 24: pullonce.transfer.StatusReply
-	(*HoldingsReply_Holding)(nil), // 25: pullonce.transfer.HoldingsReply.Holding
-	nil,                           // 26: pullonce.transfer.HoldingsReply.HoldingsEntry
+	(*RangeRequest)(nil),          // 10: pullonce.transfer.RangeRequest
+	(*PieceReply)(nil),            // 11: pullonce.transfer.PieceReply
+	(*PushRequest)(nil),           // 12: pullonce.transfer.PushRequest
+	(*PushReply)(nil),             // 13: pullonce.transfer.PushReply
+	(*HoldingsRequest)(nil),       // 14: pullonce.transfer.HoldingsRequest
+	(*HoldingsReply)(nil),         // 15: pullonce.transfer.HoldingsReply
+	(*AnnounceRequest)(nil),       // 16: pullonce.transfer.AnnounceRequest
+	(*AnnounceReply)(nil),         // 17: pullonce.transfer.AnnounceReply
+	(*MayDropRequest)(nil),        // 18: pullonce.transfer.MayDropRequest
+	(*MayDropReply)(nil),          // 19: pullonce.transfer.MayDropReply
+	(*DocumentRequest)(nil),       // 20: pullonce.transfer.DocumentRequest
+	(*DocumentReply)(nil),         // 21: pullonce.transfer.DocumentReply
+	(*PingRequest)(nil),           // 22: pullonce.transfer.PingRequest
+	(*PingReply)(nil),             // 23: pullonce.transfer.PingReply
+	(*StatusRequest)(nil),         // 24: pullonce.transfer.StatusRequest
+	(*StatusReply)(nil),           // 25: pullonce.transfer.StatusReply
+	(*HoldingsReply_Holding)(nil), // 26: pullonce.transfer.HoldingsReply.Holding
+	nil,                           // 27: pullonce.transfer.HoldingsReply.HoldingsEntry
 }
 var file_proto_transfer_transfer_proto_depIdxs = []int32{
 	0,  // 0: pullonce.transfer.Error.code:type_name -> pullonce.transfer.Error.Code
@@ -2046,36 +2150,39 @@ var file_proto_transfer_transfer_proto_depIdxs = []int32{
 	5,  // 6: pullonce.transfer.Haves.node:type_name -> pullonce.transfer.Node
 	4,  // 7: pullonce.transfer.Haves.header:type_name -> pullonce.transfer.ListHeader
 	1,  // 8: pullonce.transfer.PieceReply.status:type_name -> pullonce.transfer.PieceReply.Status
-	26, // 9: pullonce.transfer.HoldingsReply.holdings:type_name -> pullonce.transfer.HoldingsReply.HoldingsEntry
-	2,  // 10: pullonce.transfer.DocumentRequest.kind:type_name -> pullonce.transfer.DocumentRequest.Kind
-	3,  // 11: pullonce.transfer.DocumentReply.error:type_name -> pullonce.transfer.Error
-	4,  // 12: pullonce.transfer.HoldingsReply.Holding.list:type_name -> pullonce.transfer.ListHeader
-	25, // 13: pullonce.transfer.HoldingsReply.HoldingsEntry.value:type_name -> pullonce.transfer.HoldingsReply.Holding
-	6,  // 14: pullonce.transfer.Transfer.Register:input_type -> pullonce.transfer.RegisterRequest
-	8,  // 15: pullonce.transfer.Transfer.Exchange:input_type -> pullonce.transfer.Haves
-	9,  // 16: pullonce.transfer.Transfer.Piece:input_type -> pullonce.transfer.PieceRequest
-	11, // 17: pullonce.transfer.Transfer.Push:input_type -> pullonce.transfer.PushRequest
-	13, // 18: pullonce.transfer.Transfer.Holdings:input_type -> pullonce.transfer.HoldingsRequest
-	15, // 19: pullonce.transfer.Transfer.Announce:input_type -> pullonce.transfer.AnnounceRequest
-	17, // 20: pullonce.transfer.Transfer.MayDrop:input_type -> pullonce.transfer.MayDropRequest
-	19, // 21: pullonce.transfer.Transfer.Document:input_type -> pullonce.transfer.DocumentRequest
-	21, // 22: pullonce.transfer.Transfer.Ping:input_type -> pullonce.transfer.PingRequest
-	23, // 23: pullonce.transfer.Transfer.Status:input_type -> pullonce.transfer.StatusRequest
-	7,  // 24: pullonce.transfer.Transfer.Register:output_type -> pullonce.transfer.RegisterReply
-	8,  // 25: pullonce.transfer.Transfer.Exchange:output_type -> pullonce.transfer.Haves
-	10, // 26: pullonce.transfer.Transfer.Piece:output_type -> pullonce.transfer.PieceReply
-	12, // 27: pullonce.transfer.Transfer.Push:output_type -> pullonce.transfer.PushReply
-	14, // 28: pullonce.transfer.Transfer.Holdings:output_type -> pullonce.transfer.HoldingsReply
-	16, // 29: pullonce.transfer.Transfer.Announce:output_type -> pullonce.transfer.AnnounceReply
-	18, // 30: pullonce.transfer.Transfer.MayDrop:output_type -> pullonce.transfer.MayDropReply
-	20, // 31: pullonce.transfer.Transfer.Document:output_type -> pullonce.transfer.DocumentReply
-	22, // 32: pullonce.transfer.Transfer.Ping:output_type -> pullonce.transfer.PingReply
-	24, // 33: pullonce.transfer.Transfer.Status:output_type -> pullonce.transfer.StatusReply
-	24, // [24:34] is the sub-list for method output_type
-	14, // [14:24] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 9: pullonce.transfer.PieceReply.error:type_name -> pullonce.transfer.Error
+	27, // 10: pullonce.transfer.HoldingsReply.holdings:type_name -> pullonce.transfer.HoldingsReply.HoldingsEntry
+	2,  // 11: pullonce.transfer.DocumentRequest.kind:type_name -> pullonce.transfer.DocumentRequest.Kind
+	3,  // 12: pullonce.transfer.DocumentReply.error:type_name -> pullonce.transfer.Error
+	4,  // 13: pullonce.transfer.HoldingsReply.Holding.list:type_name -> pullonce.transfer.ListHeader
+	26, // 14: pullonce.transfer.HoldingsReply.HoldingsEntry.value:type_name -> pullonce.transfer.HoldingsReply.Holding
+	6,  // 15: pullonce.transfer.Transfer.Register:input_type -> pullonce.transfer.RegisterRequest
+	8,  // 16: pullonce.transfer.Transfer.Exchange:input_type -> pullonce.transfer.Haves
+	9,  // 17: pullonce.transfer.Transfer.Piece:input_type -> pullonce.transfer.PieceRequest
+	10, // 18: pullonce.transfer.Transfer.Range:input_type -> pullonce.transfer.RangeRequest
+	12, // 19: pullonce.transfer.Transfer.Push:input_type -> pullonce.transfer.PushRequest
+	14, // 20: pullonce.transfer.Transfer.Holdings:input_type -> pullonce.transfer.HoldingsRequest
+	16, // 21: pullonce.transfer.Transfer.Announce:input_type -> pullonce.transfer.AnnounceRequest
+	18, // 22: pullonce.transfer.Transfer.MayDrop:input_type -> pullonce.transfer.MayDropRequest
+	20, // 23: pullonce.transfer.Transfer.Document:input_type -> pullonce.transfer.DocumentRequest
+	22, // 24: pullonce.transfer.Transfer.Ping:input_type -> pullonce.transfer.PingRequest
+	24, // 25: pullonce.transfer.Transfer.Status:input_type -> pullonce.transfer.StatusRequest
+	7,  // 26: pullonce.transfer.Transfer.Register:output_type -> pullonce.transfer.RegisterReply
+	8,  // 27: pullonce.transfer.Transfer.Exchange:output_type -> pullonce.transfer.Haves
+	11, // 28: pullonce.transfer.Transfer.Piece:output_type -> pullonce.transfer.PieceReply
+	11, // 29: pullonce.transfer.Transfer.Range:output_type -> pullonce.transfer.PieceReply
+	13, // 30: pullonce.transfer.Transfer.Push:output_type -> pullonce.transfer.PushReply
+	15, // 31: pullonce.transfer.Transfer.Holdings:output_type -> pullonce.transfer.HoldingsReply
+	17, // 32: pullonce.transfer.Transfer.Announce:output_type -> pullonce.transfer.AnnounceReply
+	19, // 33: pullonce.transfer.Transfer.MayDrop:output_type -> pullonce.transfer.MayDropReply
+	21, // 34: pullonce.transfer.Transfer.Document:output_type -> pullonce.transfer.DocumentReply
+	23, // 35: pullonce.transfer.Transfer.Ping:output_type -> pullonce.transfer.PingReply
+	25, // 36: pullonce.transfer.Transfer.Status:output_type -> pullonce.transfer.StatusReply
+	26, // [26:37] is the sub-list for method output_type
+	15, // [15:26] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_proto_transfer_transfer_proto_init() }
@@ -2089,7 +2196,7 @@ func file_proto_transfer_transfer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_transfer_transfer_proto_rawDesc), len(file_proto_transfer_transfer_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	Transfer_Register_FullMethodName = "/pullonce.transfer.Transfer/Register"
 	Transfer_Exchange_FullMethodName = "/pullonce.transfer.Transfer/Exchange"
 	Transfer_Piece_FullMethodName    = "/pullonce.transfer.Transfer/Piece"
+	Transfer_Range_FullMethodName    = "/pullonce.transfer.Transfer/Range"
 	Transfer_Push_FullMethodName     = "/pullonce.transfer.Transfer/Push"
 	Transfer_Holdings_FullMethodName = "/pullonce.transfer.Transfer/Holdings"
 	Transfer_Announce_FullMethodName = "/pullonce.transfer.Transfer/Announce"
@@ -49,6 +50,9 @@ type TransferClient interface {
 	// Piece asks for one piece. The reply is written by a codec of its own that does not copy the bytes; on the wire it
 	// is this message.
 	Piece(ctx context.Context, in *PieceRequest, opts ...grpc.CallOption) (*PieceReply, error)
+	// Range asks a blob's owner for bytes ahead of the order in which it reads the upstream. They are not checked. The
+	// status is absent when the blob is to be had from its swarm.
+	Range(ctx context.Context, in *RangeRequest, opts ...grpc.CallOption) (*PieceReply, error)
 	// Push gives a piece that was not asked for: the owner's seeding.
 	Push(ctx context.Context, in *PushRequest, opts ...grpc.CallOption) (*PushReply, error)
 	// Holdings asks which of these blobs the node holds or fetches now.
@@ -103,6 +107,16 @@ func (c *transferClient) Piece(ctx context.Context, in *PieceRequest, opts ...gr
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PieceReply)
 	err := c.cc.Invoke(ctx, Transfer_Piece_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transferClient) Range(ctx context.Context, in *RangeRequest, opts ...grpc.CallOption) (*PieceReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PieceReply)
+	err := c.cc.Invoke(ctx, Transfer_Range_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +206,9 @@ type TransferServer interface {
 	// Piece asks for one piece. The reply is written by a codec of its own that does not copy the bytes; on the wire it
 	// is this message.
 	Piece(context.Context, *PieceRequest) (*PieceReply, error)
+	// Range asks a blob's owner for bytes ahead of the order in which it reads the upstream. They are not checked. The
+	// status is absent when the blob is to be had from its swarm.
+	Range(context.Context, *RangeRequest) (*PieceReply, error)
 	// Push gives a piece that was not asked for: the owner's seeding.
 	Push(context.Context, *PushRequest) (*PushReply, error)
 	// Holdings asks which of these blobs the node holds or fetches now.
@@ -224,6 +241,9 @@ func (UnimplementedTransferServer) Exchange(grpc.BidiStreamingServer[Haves, Have
 }
 func (UnimplementedTransferServer) Piece(context.Context, *PieceRequest) (*PieceReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Piece not implemented")
+}
+func (UnimplementedTransferServer) Range(context.Context, *RangeRequest) (*PieceReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Range not implemented")
 }
 func (UnimplementedTransferServer) Push(context.Context, *PushRequest) (*PushReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Push not implemented")
@@ -295,6 +315,24 @@ func _Transfer_Piece_Handler(srv interface{}, ctx context.Context, dec func(inte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(TransferServer).Piece(ctx, req.(*PieceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Transfer_Range_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransferServer).Range(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Transfer_Range_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransferServer).Range(ctx, req.(*RangeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -435,6 +473,10 @@ var Transfer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Piece",
 			Handler:    _Transfer_Piece_Handler,
+		},
+		{
+			MethodName: "Range",
+			Handler:    _Transfer_Range_Handler,
 		},
 		{
 			MethodName: "Push",

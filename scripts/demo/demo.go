@@ -90,7 +90,11 @@ func onFarm(ctx context.Context, o options, dir string, s *standIn, out io.Write
 	first := f.pull(ctx, o.image, link, out)
 	r := newReport(o, f, s, first)
 	if first.err != nil || ctx.Err() != nil {
-		return r, r.fail(errors.Join(first.err, f.gone(), ctx.Err()))
+		err := errors.Join(first.err, f.gone(), ctx.Err())
+		if s == nil {
+			err = fmt.Errorf("%w\n(does this machine reach Docker Hub? without HUB=1 a stand-in takes its place)", err)
+		}
+		return r, r.fail(err)
 	}
 	if err := r.account(ctx, f, link, first); err != nil {
 		return r, r.fail(err)

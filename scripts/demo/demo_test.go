@@ -72,8 +72,8 @@ func TestAnImageCrossesTheLinkOnceForThreeHosts(t *testing.T) {
 	}
 	checkReport(t, r)
 	for _, want := range []string{
-		`127\.0\.0\.3 +1\d\.\d MB +\d+\.\d\d +\d+\.\d `, `Crossed the upstream link .* 1\.00 × the image's 1\d\.\d MB`,
-		`Saved .*, 6[67]%`, `The same pull again`,
+		`127\.0\.0\.3 +1\d\.\d MB +\d+\.\d\d +\d+\.\d `, `Over the link +1\d\.\d MB, 1\.00 × the image's 1\d\.\d MB`,
+		`Saved .*, 6[67]%`, `Once more .* 0 B over the link`,
 	} {
 		if !regexp.MustCompile(want).MatchString(stdout.String()) {
 			t.Errorf("stdout has no match of %q:\n%s", want, &stdout)

@@ -25,7 +25,7 @@ var errNotYet = errors.New("not yet")
 // image: from the upstream itself.
 func TestAnEngineFallsBackWhenTheNodesUpstreamFails(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "dockerd", "docker", "podman")
+	w := newWorld(t, "dockerd", "docker", "containerd", "ctr", "podman")
 	image := w.image(t, w.hub, "library/app", "1", images.Spec{Packing: images.Gzip, Layers: images.RandomLayers(41, 2*mib, 4096)})
 	for name, fault := range map[string]hub.Fault{
 		"hangs":  {Do: hub.Hang},
@@ -45,7 +45,7 @@ func TestAnEngineFallsBackWhenTheNodesUpstreamFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w.nodes(t, []*netfarm.Host{host}, brokenUpstream)
-			w.bothPull(t, host, image)
+			w.allPull(t, host, image)
 		})
 	}
 }
@@ -60,32 +60,35 @@ func (w *world) behind(t *testing.T, name string) (*hub.Hub, *netfarm.Host) {
 	return registry, w.hosts(t, name, 1)[0]
 }
 
-// bothPull pulls docker.io/library/app:1 with dockerd and podman at once.
-func (w *world) bothPull(t *testing.T, host *netfarm.Host, image *images.Image) {
+// allPull pulls docker.io/library/app:1 with dockerd, containerd and podman at once.
+func (w *world) allPull(t *testing.T, host *netfarm.Host, image *images.Image) {
 	t.Helper()
 	w.pullWith(t, w.dockerds(t, []*netfarm.Host{host})[0], host, image)
 }
 
-// pullWith pulls docker.io/library/app:1 with that dockerd, and a podman of the host's, at once.
+// pullWith pulls docker.io/library/app:1 with that dockerd, and a containerd and a podman of the host's, at once.
 func (w *world) pullWith(t *testing.T, docker *netfarm.Docker, host *netfarm.Host, image *images.Image) {
 	t.Helper()
+	const name = "docker.io/library/app:1"
 	podman, err := host.NewPodman(mirrors)
 	if err != nil {
 		t.Fatal(err)
 	}
-	both(
+	containerd := w.containerd(t, host)[0]
+	atOnce(
 		func() {
 			w.pulls(t, client{name: "dockerd", pull: func(ctx context.Context, image string) (string, error) {
 				return dockerPull(ctx, docker, image)
-			}}, "docker.io/library/app:1", image)
+			}}, name, image)
 		},
+		func() { w.pulls(t, containerd, name, image) },
 		func() {
 			w.pulls(t, client{name: "podman", pull: func(ctx context.Context, image string) (string, error) {
 				if err := podman.Pull(ctx, image); err != nil {
 					return "", err
 				}
 				return podman.ImageID(ctx, image)
-			}}, "docker.io/library/app:1", image)
+			}}, name, image)
 		},
 	)
 }
@@ -98,7 +101,7 @@ func dockerPull(ctx context.Context, docker *netfarm.Docker, image string) (stri
 	return strings.TrimPrefix(id, "sha256:"), err
 }
 
-func both(do ...func()) {
+func atOnce(do ...func()) {
 	var group errgroup.Group
 	for _, one := range do {
 		group.Go(func() error { one(); return nil })
@@ -112,14 +115,14 @@ func TestABlobThatIsCutInTheMiddleIsResumed(t *testing.T) {
 	for name, do := range map[string]hub.Effect{"cut": hub.CutAt, "hanging": hub.HangAt} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "dockerd", "docker", "podman")
+			w := newWorld(t, "dockerd", "docker", "containerd", "ctr", "podman")
 			image := w.image(t, w.hub, "library/app", "1", images.Spec{Packing: images.Gzip, Layers: images.RandomLayers(42, 8*mib, 4096)})
 			big := image.Layers[0]
 			const at = 3*mib + 1234
 			w.hub.MustFault(hub.Fault{Kind: hub.Blob, Method: http.MethodGet, Ref: big.Digest.String(), Do: do, At: at, Count: 1})
 			hosts := w.hosts(t, "h", 1)
 			w.nodes(t, hosts, "")
-			w.bothPull(t, hosts[0], image)
+			w.allPull(t, hosts[0], image)
 			stats := w.hub.Stats().Blobs[big.Digest.String()]
 			if stats.Gets < 2 || stats.Bytes != big.Size {
 				t.Errorf("%d bytes of the layer crossed the upstream link in %d requests, %d of them for a range; want %d bytes, and a resumed read",
@@ -133,7 +136,7 @@ func TestABlobThatIsCutInTheMiddleIsResumed(t *testing.T) {
 // does.
 func TestBlobsThatHangDoNotHoldAnEngineForGood(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "dockerd", "docker", "podman")
+	w := newWorld(t, "dockerd", "docker", "containerd", "ctr", "podman")
 	image := w.image(t, w.hub, "library/app", "1", images.Spec{Packing: images.Gzip, Layers: images.RandomLayers(43, 2*mib, 300<<10)})
 	registry, host := w.behind(t, "hang")
 	w.put(t, registry, "library/app", "1", image)
@@ -146,7 +149,7 @@ func TestBlobsThatHangDoNotHoldAnEngineForGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	const limit = 2 * time.Minute
-	both(
+	atOnce(
 		func() {
 			w.within(t, limit, "dockerd, blobs hanging", func(ctx context.Context) error { return docker.Pull(ctx, "app:1") })
 		},
@@ -169,7 +172,7 @@ func TestBlobsThatHangDoNotHoldAnEngineForGood(t *testing.T) {
 // The node is killed, in the middle of a pull and before one. The engine goes to the upstream itself.
 func TestAnEngineFallsBackWhenItsNodeIsKilled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "dockerd", "docker", "podman")
+	w := newWorld(t, "dockerd", "docker", "containerd", "ctr", "podman")
 	first := w.image(t, w.hub, "team/first", "1", images.Spec{Packing: images.Gzip, Layers: images.RandomLayers(44, 4*mib)})
 	image := w.image(t, w.hub, "library/app", "1", images.Spec{Packing: images.Gzip, Layers: images.RandomLayers(45, 2*mib, 4096)})
 	hosts := w.hosts(t, "h", 1)
