@@ -86,6 +86,8 @@ func (d *directory) Merge(snapshot []byte) {
 	}
 }
 
+func (d *directory) Observe(id string, ringHash uint64) { d.gossip.ObserveRingHash(id, ringHash) }
+
 func nodeOf(m gossip.Member) transfer.Node {
 	return transfer.Node{ID: m.ID, Boot: m.BootID, Address: m.PeerAddr, Zone: m.Zone}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/upstream"
 )
 
 // A source says where bytes that a client got came from.
@@ -64,6 +65,7 @@ var engineMetrics = [...]engineMetric{
 	{"p2pd_transfer_upstream_bytes_total", "Blob bytes received from upstreams.", false, func(s transfer.Stats) float64 { return float64(s.UpstreamBytes) }},
 	{"p2pd_transfer_sent_bytes_total", "Blob bytes sent to peers.", false, func(s transfer.Stats) float64 { return float64(s.SentBytes) }},
 	{"p2pd_transfer_received_bytes_total", "Blob bytes received from peers.", false, func(s transfer.Stats) float64 { return float64(s.ReceivedBytes) }},
+	{"p2pd_transfer_cross_zone_bytes_total", "Blob bytes received from peers in other zones.", false, func(s transfer.Stats) float64 { return float64(s.CrossZoneBytes) }},
 	{"p2pd_transfer_pushes_total", "Pieces sent to peers unasked.", false, func(s transfer.Stats) float64 { return float64(s.Pushes) }},
 	{"p2pd_transfer_busy_total", "Requests of peers that were put off.", false, func(s transfer.Stats) float64 { return float64(s.Busy) }},
 	{"p2pd_transfer_duplicates_total", "Pieces that arrived twice.", false, func(s transfer.Stats) float64 { return float64(s.Duplicates) }},
@@ -73,6 +75,36 @@ var engineMetrics = [...]engineMetric{
 	{"p2pd_transfer_fallbacks_total", "Fetches from the upstream because no owner could be asked.", false, func(s transfer.Stats) float64 { return float64(s.Fallbacks) }},
 	{"p2pd_transfer_lost_total", "Times that a node could not be reached.", false, func(s transfer.Stats) float64 { return float64(s.Lost) }},
 	{"p2pd_transfer_swarms", "Swarms that this node takes part in.", true, func(s transfer.Stats) float64 { return float64(s.Swarms) }},
+}
+
+// An upstreamMetric is one total of an upstream as Prometheus sees it; its label is the upstream's name from the
+// configuration.
+type upstreamMetric struct {
+	name, help string
+	value      func(upstream.Stats) float64
+}
+
+var upstreamMetrics = [...]upstreamMetric{
+	{"p2pd_upstream_bytes_total", "Bytes of answers' bodies that were read.", func(s upstream.Stats) float64 { return float64(s.Bytes) }},
+	{"p2pd_upstream_requests_total", "Requests sent, retries and redirects included.", func(s upstream.Stats) float64 { return float64(s.Requests.Total()) }},
+	{"p2pd_upstream_failures_total", "Calls and bodies that ended because the upstream could not be reached or failed.", func(s upstream.Stats) float64 { return float64(s.Failures) }},
+	{"p2pd_upstream_reread_bytes_total", "Bytes that an upstream without ranges sent again.", func(s upstream.Stats) float64 { return float64(s.Reread) }},
+	{"p2pd_upstream_too_many_requests_total", "Answers that said that the upstream's limit is reached.", func(s upstream.Stats) float64 { return float64(s.TooManyRequests) }},
+}
+
+// upstreamCollector shows the upstreams' totals to Prometheus.
+type upstreamCollector struct{ upstreams *upstreams }
+
+func (c upstreamCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c upstreamCollector) Collect(ch chan<- prometheus.Metric) {
+	for name, client := range c.upstreams.clients {
+		stats := client.Stats()
+		for _, m := range upstreamMetrics {
+			desc := prometheus.NewDesc(m.name, m.help, nil, prometheus.Labels{"upstream": name})
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, m.value(stats))
+		}
+	}
 }
 
 // engineCollector shows the engine's totals to Prometheus.

@@ -136,7 +136,7 @@ func (n *Node) openFarm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.metrics.registry.MustRegister(engineCollector{n.engine})
+	n.metrics.registry.MustRegister(engineCollector{n.engine}, upstreamCollector{n.upstreams})
 	n.prefetch = newPrefetch(n)
 	n.peers = grpc.NewServer(transfer.ServerOptions()...)
 	n.engine.Attach(n.peers)
@@ -210,6 +210,7 @@ func (n *Node) Run(ctx context.Context) error {
 	movers.Go(func() error { return quiet(n.engine.Run(farm)) })
 	movers.Go(func() error { return n.directory.run(farm) })
 	movers.Go(func() error { return n.activate(farm) })
+	movers.Go(func() error { return n.watchEgress(farm) })
 	g.Go(func() error { return n.gossip.Run(ctx) }) // a node that stops says so at once
 	g.Go(func() error { return ignoreStopped(n.peers.Serve(n.peer)) })
 	for _, l := range n.doors {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pullonce/pullonce/adminapi"
+	"github.com/pullonce/pullonce/transfer"
 )
 
 // operators is what the admin API sees of a node.
@@ -130,3 +131,6 @@ func (o operators) Ready() error {
 		return errStarting
 	}
 }
+
+// Transfer is what this node has moved since its start.
+func (n *Node) Transfer() transfer.Stats { return n.engine.Stats() }

@@ -7,7 +7,7 @@ type counters struct {
 	upstreamBytes, sentBytes, receivedBytes      atomic.Int64
 	piecesSent, piecesReceived, pushes, busy     atomic.Int64
 	duplicates, mismatches, takeovers, fallbacks atomic.Int64
-	condemned, lost                              atomic.Int64
+	condemned, lost, crossZone                   atomic.Int64
 }
 
 // Stats are totals since the start of the node, but for Swarms.
@@ -15,6 +15,7 @@ type Stats struct {
 	UpstreamBytes  int64 // received from upstreams
 	SentBytes      int64 // pieces sent to peers
 	ReceivedBytes  int64 // pieces received from peers
+	CrossZoneBytes int64 // of these, from peers in other zones
 	PiecesSent     int64
 	PiecesReceived int64
 	Pushes         int64 // of the pieces sent, those that no peer asked for
@@ -34,7 +35,8 @@ func (e *Engine) Stats() Stats {
 	c := &e.counters
 	s := Stats{
 		UpstreamBytes: c.upstreamBytes.Load(), SentBytes: c.sentBytes.Load(), ReceivedBytes: c.receivedBytes.Load(),
-		PiecesSent: c.piecesSent.Load(), PiecesReceived: c.piecesReceived.Load(), Pushes: c.pushes.Load(),
+		CrossZoneBytes: c.crossZone.Load(),
+		PiecesSent:     c.piecesSent.Load(), PiecesReceived: c.piecesReceived.Load(), Pushes: c.pushes.Load(),
 		Busy: c.busy.Load(), Duplicates: c.duplicates.Load(), Mismatches: c.mismatches.Load(),
 		Takeovers: c.takeovers.Load(), Fallbacks: c.fallbacks.Load(),
 		Condemned: c.condemned.Load(), Lost: c.lost.Load(),

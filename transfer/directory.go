@@ -20,6 +20,8 @@ type Directory interface {
 	// Snapshot is the membership that the view rests on, and Merge takes another node's.
 	Snapshot() []byte
 	Merge(snapshot []byte)
+	// Observe hears the hash of the ring that another node goes by.
+	Observe(id string, ringHash uint64)
 }
 
 // An Upstream reads blobs from the registries outside the farm.

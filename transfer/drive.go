@@ -93,7 +93,7 @@ func (t *task) drop(r swarm.Request) {
 
 // seed starts the pushes that are due. The caller holds mu.
 func (t *task) seed(ctx context.Context, now time.Duration) {
-	if t.register == nil || !t.meeting {
+	if t.register == nil || !t.seeds() {
 		return
 	}
 	s := t.register.Seeder()
@@ -124,8 +124,11 @@ func (t *task) tell(now time.Duration) {
 
 // seeding tells whether this node still hands out pieces that have never left it. The caller holds mu.
 func (t *task) seeding() bool {
-	return t.register != nil && t.meeting && !t.register.Seeder().Done() && t.guests() > 0
+	return t.register != nil && t.seeds() && !t.register.Seeder().Done() && t.guests() > 0
 }
+
+// seeds tells whether this node has pieces that nobody else in its swarm, or in its zone, has. The caller holds mu.
+func (t *task) seeds() bool { return t.meeting || t.imports }
 
 func (t *task) say(p swarm.Peer, pieces []uint32, seeding bool) {
 	m := t.members[p]

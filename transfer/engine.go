@@ -39,6 +39,7 @@ type Engine struct {
 	download   *rate.Limiter
 	buffers    sync.Pool
 	blocks     singleflight.Group // by digest and offset
+	alone      chan struct{}      // places of those who read the upstream because no other node can be reached
 	counters   counters
 	start      time.Time
 
@@ -68,7 +69,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 		documents: parts.Documents, status: parts.Status, log: log,
 		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor),
 		upload: limiter(cfg.Upload), download: limiter(cfg.Download),
-		start: time.Now(), tasks: make(map[oci.Digest]*task),
+		alone: make(chan struct{}, maxAlone), start: time.Now(), tasks: make(map[oci.Digest]*task),
 	}
 	e.holders = newHolders(e)
 	return e, nil

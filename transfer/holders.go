@@ -263,6 +263,7 @@ func (e *Engine) Announce(_ context.Context, q *transferpb.AnnounceRequest) (*tr
 		e.holders.add(d, q.GetNode())
 	}
 	e.lost.remove(q.GetNode())
+	e.directory.Observe(q.GetNode(), q.GetRingHash())
 	h := e.holders
 	h.noteFetching(parseDigests(q.GetFetching()))
 	h.mu.Lock()

@@ -53,7 +53,7 @@ func (t *task) obtain(ctx context.Context) error {
 	var err error
 	for range maxMoves {
 		if at == "" {
-			at = t.e.directory.View().OwnerWithout(t.digest, lost...)
+			at = t.meetsAt(lost)
 		}
 		if at == "" || at == t.e.cfg.Self.ID {
 			err = t.own(ctx, lost)
@@ -86,7 +86,6 @@ func (t *task) obtain(ctx context.Context) error {
 			lost = append(lost, gone.node)
 		case errors.Is(err, oci.ErrUnavailable) && at != t.e.cfg.Self.ID && at != "" && t.e.cfg.UpstreamFallback:
 			// The owner cannot reach the upstream; this node may.
-			t.e.counters.fallbacks.Add(1)
 			lost = t.everybody()
 		default:
 			return err
@@ -94,6 +93,25 @@ func (t *task) obtain(ctx context.Context) error {
 		at = next
 	}
 	return err
+}
+
+// meetsAt is where this node is to register: with the blob's owner, or, in another zone than the owner's, with the owner
+// of the blob on its own zone's ring, which alone fetches across. "" is this node itself.
+func (t *task) meetsAt(lost []string) string {
+	view, me := t.e.directory.View(), t.e.cfg.Self
+	owner := view.OwnerWithout(t.digest, lost...)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.imports = false
+	if m, ok := view.Member(owner); !ok || m.Zone == me.Zone {
+		return owner
+	}
+	importer := view.ZoneOwnerWithout(t.digest, me.Zone, lost...)
+	if importer == "" || importer == me.ID {
+		t.imports = true
+		return owner
+	}
+	return importer
 }
 
 func asLost(err error) *lostError {

@@ -32,6 +32,8 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 	if err != nil || q.GetNode().GetId() == "" {
 		return status.Error(codes.InvalidArgument, "no digest or no node")
 	}
+	e.lost.remove(q.GetNode().GetId())
+	e.directory.Observe(q.GetNode().GetId(), q.GetRingHash())
 	// A sign of life at once: what follows may have to wait for the upstream.
 	if err := stream.Send(&transferpb.RegisterReply{}); err != nil {
 		return err
@@ -66,6 +68,10 @@ func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.R
 	}
 	view := e.directory.View()
 	owner := view.OwnerWithout(d, lost...)
+	if zone := q.GetNode().GetZone(); zone == e.cfg.Self.Zone && view.ZoneOwnerWithout(d, zone, lost...) == e.cfg.Self.ID {
+		t, err := e.task(want) // this node imports for the zone
+		return t, "", err
+	}
 	if owner != e.cfg.Self.ID && owner != "" && view.Hash() != q.GetRingHash() {
 		return nil, owner, nil
 	}
@@ -141,7 +147,7 @@ func (s *session) await(ctx context.Context, step <-chan struct{}) error {
 
 // confirm makes sure that the repository itself has the blob: a manifest there may name any digest.
 func (s *session) confirm(ctx context.Context, repo oci.Repository) error {
-	if repo == (oci.Repository{}) {
+	if repo == (oci.Repository{}) || s.t.vouchedFor(repo) {
 		return nil
 	}
 	result := make(chan struct{})
@@ -159,6 +165,16 @@ func (s *session) confirm(ctx context.Context, repo oci.Repository) error {
 		}
 	}
 	return err
+}
+
+// vouchedFor tells whether the fetch itself has shown that repo has the blob.
+func (t *task) vouchedFor(repo oci.Repository) bool {
+	select {
+	case <-t.vouched:
+		return t.repo == repo
+	default:
+		return false
+	}
 }
 
 // inline gives a small blob whole, once it is here.
@@ -225,7 +241,7 @@ func (t *task) openRegister() {
 	t.register = swarm.NewRegister(cfg, newRand())
 	have := t.fetcher.Bitmap()
 	t.register.JoinOwner(self, have)
-	if !t.meeting {
+	if !t.seeds() {
 		return // what this node has it got from others
 	}
 	for i := have.Next(0); i >= 0; i = have.Next(i + 1) {

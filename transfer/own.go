@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,11 @@ func (t *task) own(ctx context.Context, lost []string) error {
 	if holder := t.e.holders.of(t.digest, lost); holder != "" {
 		return &redirectError{holder}
 	}
+	leave, err := t.mayGoAlone(ctx, lost)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	t.intend(true)
 	defer t.intend(false)
 	if len(lost) > 0 || !t.e.holders.settled() || t.e.holders.onItsWay(t.digest) {
@@ -36,6 +42,33 @@ func (t *task) own(ctx context.Context, lost []string) error {
 		t.e.counters.takeovers.Add(1)
 	}
 	return t.readUpstream(ctx)
+}
+
+// maxAlone is how many blobs a node that can reach no other one reads from the upstream at once, so that a broken network
+// does not become a stampede.
+const maxAlone = 3
+
+// mayGoAlone lets a node that can reach no other one go to the upstream itself, if it may, a few blobs at a time. leave
+// gives the place back.
+func (t *task) mayGoAlone(ctx context.Context, lost []string) (leave func(), err error) {
+	for _, id := range t.everybody() {
+		if !slices.Contains(lost, id) {
+			return func() {}, nil
+		}
+	}
+	if len(lost) == 0 {
+		return func() {}, nil // a farm of one
+	}
+	if !t.e.cfg.UpstreamFallback {
+		return nil, fmt.Errorf("get %s: no other node can be reached, and this one may not ask the upstream: %w", t.digest, oci.ErrUnavailable)
+	}
+	select {
+	case t.e.alone <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	t.e.counters.fallbacks.Add(1)
+	return func() { <-t.e.alone }, nil
 }
 
 func (t *task) intend(on bool) {

@@ -86,10 +86,23 @@ func (t *task) accept(list *piece.List, i int, data mem.BufferSlice, from swarm.
 	data.CopyTo(*buf)
 	t.e.counters.receivedBytes.Add(n)
 	t.e.counters.piecesReceived.Add(1)
+	if t.zoneOf(from) != t.e.cfg.Self.Zone {
+		t.e.counters.crossZone.Add(n)
+	}
 	if err := list.Check(i, *buf); err != nil {
 		return err
 	}
 	return t.write(list, i, *buf, from, pushed)
+}
+
+// zoneOf is the zone of another node in the swarm; this node's own when it is not known.
+func (t *task) zoneOf(p swarm.Peer) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m := t.members[p]; m != nil {
+		return m.node.Zone
+	}
+	return t.e.cfg.Self.Zone
 }
 
 // write stores a checked piece and tells the logic.

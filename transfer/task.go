@@ -53,6 +53,7 @@ type task struct {
 	meeting   bool          // this node reads the upstream for the swarm, or has all of it
 	source    bool          // the upstream is being read
 	intends   bool          // it is about to be
+	imports   bool          // this node fetches the blob for its zone, from another
 	seedState bool          // what the neighbours were told last
 	err       error
 	done      bool
@@ -245,7 +246,7 @@ func (t *task) stored(i int, from swarm.Peer, pushed bool) {
 	if !fresh {
 		t.e.counters.duplicates.Add(1)
 	}
-	if from == self && t.register != nil {
+	if t.register != nil && (from == self || t.imports) {
 		t.register.Seeder().Add(i)
 	}
 	if t.complete() && !t.isComplete() {

@@ -25,7 +25,7 @@ var onlyBelow = map[string][]string{
 	"ring":       {"oci"},   // a function from digests to members
 	"cmd/p2pctl": {"adminapi", "oci"},
 	"cmd/p2psim": {"swarm", "piece", "oci"},
-	"scripts":    {"adminapi", "oci"},
+	"scripts":    {"adminapi", "oci", "cmd/p2psim/sim"}, // benchmarks run the simulator
 	"test":       {"adminapi", "oci"},
 }
 
@@ -36,7 +36,7 @@ var protoUsers = []string{"transfer", "catalog", "gossip", "adminapi", "cmd/p2pc
 // may import oci.
 var helpers = map[string][]string{
 	// A whole farm in one process is put together as cmd/p2pd does it.
-	"internal/testfarm": {"node", "gossip", "upstream", "oci"},
+	"internal/testfarm": {"node", "adminapi", "gossip", "ring", "upstream", "oci"},
 	// Farms of processes are watched through their admin API.
 	"internal/procfarm": {"adminapi", "oci"},
 	"internal/netfarm":  {"adminapi", "oci"},

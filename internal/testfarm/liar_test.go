@@ -171,6 +171,8 @@ func directoryOf(self string, nodes ...transfer.Node) *fixed {
 	return f
 }
 
+func (f *fixed) Observe(string, uint64) {}
+
 func (f *fixed) View() *ring.View { return f.view }
 
 func (f *fixed) Lookup(id string) (transfer.Node, bool) {
@@ -205,7 +207,7 @@ func (s *shelf) Blob(_ context.Context, _ oci.Repository, d oci.Digest, off, n i
 		rest = rest[:n]
 	}
 	s.sent.Add(int64(len(rest)))
-	return transfer.Body{ReadCloser: io.NopCloser(bytes.NewReader(rest)), Size: int64(len(data))}, nil
+	return transfer.Body{ReadCloser: io.NopCloser(bytes.NewReader(rest)), End: off + int64(len(rest)), Size: int64(len(data))}, nil
 }
 
 func (s *shelf) StatBlob(_ context.Context, _ oci.Repository, d oci.Digest) (int64, error) {
@@ -346,10 +348,12 @@ func TestAnOwnersForgedListIsCondemnedAndTheBlobFetchedAnew(t *testing.T) {
 		t.Errorf("the upstream sent %d bytes; want the blob once", up.sent.Load())
 	}
 	registered := liar.registered.Load()
-	if blob, err := node.store.Open(d); err != nil {
-		t.Errorf("the blob is not in the store: %v", err)
-	} else {
-		_ = blob.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := node.store.Stat(d); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the blob is not in the store: %v", err)
+		}
 	}
 	if _, err := node.get(t.Context(), d); err != nil {
 		t.Error(err)
@@ -380,8 +384,8 @@ func TestALyingPeersPiecesAreTakenFromOthers(t *testing.T) {
 	if liar.asked.Load() == 0 || s.Mismatches == 0 || s.Mismatches > liar.asked.Load() {
 		t.Errorf("the liar was asked for %d pieces and %d did not match; want some, and no more than it gave", liar.asked.Load(), s.Mismatches)
 	}
-	if liar.asked.Load() > 6 {
-		t.Errorf("the liar was asked for %d pieces; want it avoided after the first", liar.asked.Load())
+	if most := int64(transfer.Default().Outstanding); liar.asked.Load() > most {
+		t.Errorf("the liar was asked for %d pieces; want it avoided after the first, when %d were on their way", liar.asked.Load(), most)
 	}
 	if s.Condemned != 0 || up.sent.Load() != 0 {
 		t.Errorf("%d lists were condemned and the upstream sent %d bytes; want the owner trusted", s.Condemned, up.sent.Load())
