@@ -30,6 +30,16 @@ lint: ## format and vet
 race: ## the rooms that goroutines share, with the race detector
 	$(GO) test -race -short ./blobstore ./transfer ./swarm ./gossip ./ring ./upstream ./registryapi ./node ./internal/testfarm
 
+.PHONY: bench
+bench: ## the figures of docs/performance.md that need no namespaces; JSON=FILE RUNS=N ONLY=names
+	@mkdir -p .cache
+	$(GO) run ./scripts/bench -runs $(or $(RUNS),3) -only '$(ONLY)' -json $(or $(JSON),.cache/bench.json)
+
+.PHONY: bench-shaped
+bench-shaped: ## the figures on shaped links; root and iproute2
+	@mkdir -p .cache
+	$(GO) run ./scripts/bench -shaped -runs $(or $(RUNS),3) -only '$(ONLY)' -json $(or $(JSON),.cache/bench-shaped.json)
+
 .PHONY: proto
 proto: ## generate the Go of proto/; needs protoc and the two plug-ins that CONTRIBUTING.md names
 	protoc --go_out=. --go_opt=module=github.com/pullonce/pullonce \

@@ -35,7 +35,7 @@ func TestStories(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("P2PD_VERSION", version.String())
+			env.Setenv("RELEASE", version.String())
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -24,15 +24,12 @@ const (
 	stallTime  = 10 * time.Second
 )
 
-// measureMemory watches RssAnon of nodes under the loads that might make it grow.
+// measureMemory watches RssAnon of a node that many clients pull different cold blobs through.
 func measureMemory(ctx context.Context, b *bench, s *sheet) error {
 	large := s.line("8 clients, 8 cold blobs of 1 GiB", "MiB", atMost(memoryGoal), "")
 	small := s.line("8 clients, 8 cold blobs of 128 MiB", "MiB", atMost(memoryGoal), "")
 	flat := s.line("1 GiB blobs ÷ 128 MiB blobs", "", nil, "")
-	swarms := s.line("30 swarms, node of a farm of 2", "MiB", atMost(memoryGoal), "")
-	stalled := s.line("a client that stops reading 1 GiB after 1 MiB", "MiB", atMost(memoryGoal), "")
 	bigSizes, smallSizes := layers(8, b.size(gib)), layers(8, b.size(128*mib))
-	swarmSizes := layers(swarmCount, b.size(64*mib))
 	for range b.runs {
 		before, err := b.coldMemory(ctx, 140, bigSizes)
 		if err != nil {
@@ -45,19 +42,38 @@ func measureMemory(ctx context.Context, b *bench, s *sheet) error {
 		large(before)
 		small(after)
 		flat(before / after)
-		peak, now, err := b.swarmMemory(ctx, swarmSizes)
-		if err != nil {
-			return err
-		}
-		swarms(peak)
-		s.note("up to %d swarms at once were seen of 30", now)
-		if peak, err = b.stalledMemory(ctx); err != nil {
-			return err
-		}
-		stalled(peak)
 	}
 	// 8 GiB that nobody else needs.
 	return b.forget(140, bigSizes...)
+}
+
+// measureSwarms watches RssAnon of the nodes of a farm that pulls many blobs at once.
+func measureSwarms(ctx context.Context, b *bench, s *sheet) error {
+	most := s.line("30 blobs of 64 MiB through both nodes of a farm of 2, the larger one", "MiB", atMost(memoryGoal), "")
+	swarms := s.line("swarms at once that a node was seen with", "", nil, "")
+	sizes := layers(swarmCount, b.size(64*mib))
+	for range b.runs {
+		peak, now, err := b.swarmMemory(ctx, sizes)
+		if err != nil {
+			return err
+		}
+		most(peak)
+		swarms(float64(now))
+	}
+	return nil
+}
+
+// measureStalled watches RssAnon of a node whose only client has stopped reading.
+func measureStalled(ctx context.Context, b *bench, s *sheet) error {
+	most := s.line("a client that stops reading 1 GiB after 1 MiB", "MiB", atMost(memoryGoal), "")
+	for range b.runs {
+		peak, err := b.stalledMemory(ctx)
+		if err != nil {
+			return err
+		}
+		most(peak)
+	}
+	return nil
 }
 
 // coldMemory has as many clients as there are blobs pull one each through a new node, and returns its peak in MiB.
