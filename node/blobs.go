@@ -64,6 +64,11 @@ func (n *Node) arrivingBlob(ctx context.Context, repo oci.Repository, d oci.Dige
 		_ = h.Close()
 		return nil, err
 	}
+	// The first piece first: a list that turns out false before anything was said to the client costs it nothing.
+	if err := h.Ready(ctx, 0); err != nil {
+		_ = h.Close()
+		return nil, err
+	}
 	size, err := h.Size(ctx)
 	if err != nil {
 		_ = h.Close()

@@ -82,9 +82,6 @@ func limiter(bytesPerSecond int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytesPerSecond), maxMessage)
 }
 
-// distrustFor is how long the issuer of a false piece list is passed over for that blob.
-const distrustFor = 10 * time.Minute
-
 // ErrStopped says that the node is stopping.
 var ErrStopped = errors.New("node is stopping")
 

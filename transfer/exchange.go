@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 	"github.com/pullonce/pullonce/swarm"
@@ -316,17 +315,4 @@ func (t *task) hear(m *member, stream haveStream) error {
 		t.mu.Unlock()
 		t.wake()
 	}
-}
-
-// condemn gives up a list whose chain does not close: its issuer is to blame. All pieces of it are dropped, and who
-// asks for the blob again fetches it from another issuer. The caller holds mu.
-func (t *task) condemn(list *piece.List) {
-	if t.list != list || t.complete() || t.err != nil {
-		return
-	}
-	t.e.counters.condemned.Add(1)
-	t.log.Error("piece list does not lead to the digest, dropping it", slog.String("issuer", list.Issuer()))
-	t.e.distrusted.add(t.digest.String() + list.Issuer())
-	t.err = &oci.MismatchError{Digest: t.digest, Piece: -1}
-	t.cancel()
 }

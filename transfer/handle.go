@@ -17,6 +17,7 @@ type Handle struct {
 	task   *task
 	reader io.Closer
 	write  func(ctx context.Context, w io.Writer, off, n int64) error
+	size   int64 // that a client was told; 0 before
 	once   sync.Once
 }
 
@@ -27,7 +28,8 @@ func (h *Handle) Size(ctx context.Context) (int64, error) {
 	}
 	h.task.mu.Lock()
 	defer h.task.mu.Unlock()
-	return h.task.list.Size(), nil
+	h.size = h.task.list.Size() // what a client was told must hold, whoever it came from
+	return h.size, nil
 }
 
 // Repository is the one through which the blob is fetched.
@@ -95,6 +97,15 @@ func (h *Handle) Near(off int64) bool {
 
 // Ready waits until the byte at off can be read. It returns why the fetch failed, if it did.
 func (h *Handle) Ready(ctx context.Context, off int64) error {
+	for try := 0; ; try++ {
+		err := h.ready(ctx, off)
+		if !h.again(err, try) {
+			return err
+		}
+	}
+}
+
+func (h *Handle) ready(ctx context.Context, off int64) error {
 	t := h.task
 	if err := t.await(ctx, t.listed); err != nil {
 		return err
@@ -106,6 +117,9 @@ func (h *Handle) Ready(ctx context.Context, off int64) error {
 		t.want(off)
 	}
 	t.mu.Unlock()
+	if h.size > 0 && list.Size() != h.size {
+		return fmt.Errorf("%s has %d bytes and not %d as was said before: %w", t.digest, list.Size(), h.size, oci.ErrUnavailable)
+	}
 	if complete || off >= list.Size() {
 		return nil
 	}
@@ -122,17 +136,20 @@ func (h *Handle) Ready(ctx context.Context, off int64) error {
 func (h *Handle) WriteRange(ctx context.Context, w io.Writer, off, n int64) error {
 	for try := 0; ; try++ {
 		written, err := h.writeRange(ctx, w, off, n)
-		if _, lied := errors.AsType[*oci.MismatchError](err); !lied || written > 0 || try == maxAnew {
+		if written > 0 || !h.again(err, try) {
 			return err
-		}
-		if again := h.anew(); again != nil {
-			return errors.Join(err, again)
 		}
 	}
 }
 
 // maxAnew is how often a fetch is begun anew because somebody lied.
 const maxAnew = 2
+
+// again begins anew after err when that may help.
+func (h *Handle) again(err error, try int) bool {
+	_, lied := errors.AsType[*falseListError](err)
+	return lied && try < maxAnew && h.anew() == nil
+}
 
 // anew leaves a task that has failed for a new one.
 func (h *Handle) anew() error {
@@ -150,7 +167,7 @@ func (h *Handle) anew() error {
 }
 
 func (h *Handle) writeRange(ctx context.Context, w io.Writer, off, n int64) (written int64, err error) {
-	if err := h.Ready(ctx, off); err != nil {
+	if err := h.ready(ctx, off); err != nil {
 		return 0, err
 	}
 	if err := h.open(); err != nil {
@@ -292,6 +309,12 @@ func (t *task) explain(err error) error {
 		return nil
 	}
 	if asLost(err) != nil || asRedirect(err) != nil || asAgain(err) != nil || errors.Is(err, ErrStopped) {
+		return fmt.Errorf("fetch %s: %w: %w", t.digest, oci.ErrUnavailable, err)
+	}
+	if errors.Is(err, blobstore.ErrDropped) || errors.Is(err, blobstore.ErrClosed) {
+		if cause := t.failure(); cause != nil {
+			return t.explain(cause)
+		}
 		return fmt.Errorf("fetch %s: %w: %w", t.digest, oci.ErrUnavailable, err)
 	}
 	return err

@@ -328,7 +328,7 @@ func (t *task) replied(ctx context.Context, at string, r *transferpb.RegisterRep
 		t.mu.Unlock()
 	}
 	if r.GetIsInline() {
-		return t.takeInline(ctx, r.GetInline())
+		return t.takeInline(ctx, at, r.GetInline())
 	}
 	if r.GetList() != nil {
 		list, err := localList(r.GetList(), nil)
@@ -361,9 +361,10 @@ func (t *task) extendFrom(first int, midstates []byte) error {
 
 // takeInline stores a small blob that came whole. Where readers wait for its one piece already, since an earlier run has
 // left a partial blob, they get it as that piece.
-func (t *task) takeInline(ctx context.Context, data []byte) error {
+func (t *task) takeInline(ctx context.Context, at string, data []byte) error {
 	if got := oci.FromBytes(t.digest.Algorithm(), data); got != t.digest {
-		return &oci.MismatchError{Digest: t.digest, Piece: -1}
+		t.log.Error("meeting point sent another blob", slog.String("peer", at))
+		return t.e.distrust(t.digest, at)
 	}
 	t.mu.Lock()
 	repo, list := t.repo, t.list

@@ -387,9 +387,10 @@ func (t *task) end(err error) {
 		t.err = err
 	}
 	if t.err != nil && t.partial != nil && !t.complete() {
-		t.partial.Fail(t.err)
 		if _, wrong := errors.AsType[*oci.MismatchError](t.err); wrong {
-			t.partial.Drop()
+			t.partial.Drop() // its readers learn from failure why
+		} else {
+			t.partial.Fail(t.err)
 		}
 	}
 	for _, m := range t.members {

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
+	"github.com/pullonce/pullonce/internal/hub"
 	"github.com/pullonce/pullonce/internal/testfarm"
+	"github.com/pullonce/pullonce/oci"
 )
 
 func TestHeadOfAnUncachedBlobDownloadsNothing(t *testing.T) {
@@ -121,5 +124,57 @@ func TestBadRequestsGetTheCodeOfTheSpecification(t *testing.T) {
 	}
 	if r := n.Ask(t.Context(), http.MethodGet, "", "Host", "evil.example"); r.Status != http.StatusOK {
 		t.Errorf("GET /v2/ = %d; want 200", r.Status)
+	}
+}
+
+func TestWhatTheFarmCannotServeIsAnsweredSoThatTheClientGoesElsewhere(t *testing.T) {
+	t.Parallel()
+	f := testfarm.Start(t, testfarm.Options{Nodes: 2})
+	large := append([]byte(`{"annotations":{"a":"`), bytes.Repeat([]byte("x"), oci.MaxManifestBytes)...)
+	for tag, c := range map[string]struct {
+		mediaType string
+		raw       []byte
+		statuses  []int
+	}{
+		"large":    {oci.MediaTypeOCIManifest, append(large, `"}}`...), []int{http.StatusRequestEntityTooLarge}},
+		"schema-1": {oci.MediaTypeDockerSigned1, []byte(`{"schemaVersion":1}`), []int{http.StatusNotFound}},
+	} {
+		if _, err := f.Hub.PutManifest("library/odd", tag, c.mediaType, c.raw); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range f.Nodes {
+			for range 2 {
+				r := n.Ask(t.Context(), http.MethodGet, "library/odd/manifests/"+tag, acceptAll...)
+				if !slices.Contains(c.statuses, r.Status) || r.Took > 5*time.Second {
+					t.Errorf("GET of a manifest that is %s at %s = %d %.200s after %v; want %v", tag, n.ID(), r.Status, r.Body, r.Took, c.statuses)
+				}
+			}
+		}
+	}
+	if err := f.Nodes[0].Pull(t.Context(), "library/odd", put(t, f, 320, 1000, "library/odd")); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func TestAManifestThatDoesNotMatchItsDigestIsNotServed(t *testing.T) {
+	t.Parallel()
+	f := testfarm.Start(t, testfarm.Options{Nodes: 2})
+	i := image(t, f, 321, "library/bent", "latest", mib)
+	fault := f.Hub.MustFault(hub.Fault{Kind: hub.Manifest, Method: http.MethodGet, Do: hub.FlipAt, At: 30})
+	for _, n := range f.Nodes {
+		for _, reference := range []string{i.Digest.String(), "latest"} {
+			r := n.Ask(t.Context(), http.MethodGet, "library/bent/manifests/"+reference, acceptAll...)
+			if r.Status == http.StatusOK || r.Status == http.StatusNotFound || r.Status == http.StatusInternalServerError {
+				t.Errorf("GET of %s, whose bytes are wrong, at %s = %d %.200s; want 502 or 503", reference, n.ID(), r.Status, r.Body)
+			}
+		}
+	}
+	if err := f.Hub.ClearFault(fault); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range f.Nodes {
+		f.Eventually("the right manifest", func() bool {
+			return bytes.Equal(n.Ask(t.Context(), http.MethodGet, "library/bent/manifests/latest", acceptAll...).Body, i.Raw)
+		})
 	}
 }

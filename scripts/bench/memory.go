@@ -49,9 +49,9 @@ func measureMemory(ctx context.Context, b *bench, s *sheet) error {
 
 // measureSwarms watches RssAnon of the nodes of a farm that pulls many blobs at once.
 func measureSwarms(ctx context.Context, b *bench, s *sheet) error {
-	most := s.line("30 blobs of 64 MiB through both nodes of a farm of 2, the larger one", "MiB", atMost(memoryGoal), "")
+	most := s.line("30 blobs of 32 MiB through both nodes of a farm of 2, the larger one", "MiB", atMost(memoryGoal), "")
 	swarms := s.line("swarms at once that a node was seen with", "", nil, "")
-	sizes := layers(swarmCount, b.size(64*mib))
+	sizes := layers(swarmCount, b.size(32*mib))
 	for range b.runs {
 		peak, now, err := b.swarmMemory(ctx, sizes)
 		if err != nil {
