@@ -18,11 +18,14 @@ type directory struct {
 	view    atomic.Pointer[ring.View]
 	log     *slog.Logger
 
+	dir        string   // of the node's data
+	remembered []string // members whose addresses are on disk
+
 	updating sync.Mutex // one update at a time; the first one of a large farm takes seconds
 }
 
-func newDirectory(g *gossip.Gossip, partitions int, log *slog.Logger) *directory {
-	d := &directory{gossip: g, builder: ring.NewBuilder(partitions), log: log}
+func newDirectory(g *gossip.Gossip, partitions int, dir string, log *slog.Logger) *directory {
+	d := &directory{gossip: g, dir: dir, builder: ring.NewBuilder(partitions), log: log}
 	d.update()
 	return d
 }
@@ -52,6 +55,7 @@ func (d *directory) update() {
 	view := d.builder.Update(placed)
 	d.view.Store(view)
 	d.gossip.SetRingHash(view.Hash())
+	d.remember()
 	if old == nil || old.Hash() != view.Hash() {
 		d.log.Info("ring changed", slog.Int("members", len(members)), slog.Uint64("epoch", view.Epoch()))
 	}

@@ -19,6 +19,9 @@ import (
 
 // addressError says which address cannot be taken and what to change.
 func addressError(key, address string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("address %s is in use by another program; change %s", address, key)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,10 +125,11 @@ func (n *Node) openFarm(ctx context.Context) error {
 	g := n.cfg.Gossip
 	g.ID, g.BootID, g.Farm, g.Zone, g.Version = n.id, n.boot, n.cfg.Farm, n.cfg.Zone, n.cfg.Version
 	g.PeerAddr, g.Egress = advertise, n.cfg.Egress != EgressNo
+	g.Seeds = slices.Concat(g.Seeds, rememberedPeers(n.cfg.DataDir))
 	if n.gossip, err = gossip.New(g, n.log); err != nil {
 		return err
 	}
-	n.directory = newDirectory(n.gossip, n.cfg.Partitions, n.log)
+	n.directory = newDirectory(n.gossip, n.cfg.Partitions, n.cfg.DataDir, n.log)
 	t := n.cfg.Transfer
 	t.Self = transfer.Node{ID: n.id, Boot: n.boot, Address: advertise, Zone: n.cfg.Zone}
 	n.engine, err = transfer.New(t, transfer.Parts{
@@ -211,18 +213,15 @@ func (n *Node) Run(ctx context.Context) error {
 	movers.Go(func() error { return n.directory.run(farm) })
 	movers.Go(func() error { return n.activate(farm) })
 	movers.Go(func() error { return n.watchEgress(farm) })
-	g.Go(func() error { return n.gossip.Run(ctx) }) // a node that stops says so at once
+	g.Go(func() error { // a node that stops says so at once
+		return addressError("gossip.listen", n.cfg.Gossip.Listen, n.gossip.Run(ctx))
+	})
 	g.Go(func() error { return ignoreStopped(n.peers.Serve(n.peer)) })
-	for _, l := range n.doors {
-		g.Go(func() error { return ignoreStopped(n.registry.Serve(l)) })
-	}
-	n.serveAdmin(g)
 	g.Go(func() error {
 		<-ctx.Done()
 		return n.stop(ctx)
 	})
-	close(n.ready)
-	n.log.Info("node serves", slog.Any("registry", n.RegistryAddresses()), slog.String("peer", n.peer.Addr().String()))
+	n.openToClients(ctx, g)
 
 	err := g.Wait()
 	stopFarm()
@@ -230,6 +229,23 @@ func (n *Node) Run(ctx context.Context) error {
 	err = errors.Join(err, movers.Wait())
 	stopDisk()
 	return errors.Join(err, stores.Wait(), n.Close())
+}
+
+// openToClients serves the doors as soon as what serves them runs.
+func (n *Node) openToClients(ctx context.Context, g *errgroup.Group) {
+	for _, started := range []<-chan struct{}{n.engine.Started(), n.gossip.Started()} {
+		select {
+		case <-started:
+		case <-ctx.Done():
+			return
+		}
+	}
+	for _, l := range n.doors {
+		g.Go(func() error { return ignoreStopped(n.registry.Serve(l)) })
+	}
+	n.serveAdmin(g)
+	close(n.ready)
+	n.log.Info("node serves", slog.Any("registry", n.RegistryAddresses()), slog.String("peer", n.peer.Addr().String()))
 }
 
 // stop lets responses that are on their way end within the grace time, then closes what is left.

@@ -31,7 +31,7 @@ type Config struct {
 	Silence      time.Duration // a meeting point whose connection brings nothing for so long is probed; 600 ms
 	ProbeTimeout time.Duration // how long a node that seems lost is asked directly; 1 s, a refusal counts at once
 	LostFor      time.Duration // how long a node that was found lost is passed over; 10 s
-	AskTimeout   time.Duration // how long the members are asked who holds a blob; 300 ms
+	AskTimeout   time.Duration // how long the members are asked who holds a blob; 1 s, and all answer at once as a rule
 	PieceTimeout time.Duration // a piece whose connection brings no byte for so long is asked elsewhere; 2 s
 	Linger       time.Duration // how long a fetch that nobody waits for goes on; 20 s
 
@@ -53,7 +53,7 @@ func Default() Config {
 	return Config{
 		Outstanding: 8, UploadSlots: 8, Budget: 64 << 20, InlineMax: 256 << 10,
 		Silence: 600 * time.Millisecond, ProbeTimeout: time.Second, LostFor: 10 * time.Second,
-		AskTimeout: 300 * time.Millisecond, PieceTimeout: 2 * time.Second, Linger: 20 * time.Second,
+		AskTimeout: time.Second, PieceTimeout: 2 * time.Second, Linger: 20 * time.Second,
 		UpstreamFallback: true, UpstreamConnections: 4,
 	}
 }

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -42,6 +41,7 @@ type Engine struct {
 	alone      chan struct{}      // places of those who read the upstream because no other node can be reached
 	counters   counters
 	start      time.Time
+	started    chan struct{} // closed when Run has begun
 
 	mu    sync.Mutex
 	ctx   context.Context // of Run; tasks outlive the requests that started them
@@ -69,7 +69,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 		documents: parts.Documents, status: parts.Status, log: log,
 		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor),
 		upload: limiter(cfg.Upload), download: limiter(cfg.Download),
-		alone: make(chan struct{}, maxAlone), start: time.Now(), tasks: make(map[oci.Digest]*task),
+		alone: make(chan struct{}, maxAlone), started: make(chan struct{}), start: time.Now(), tasks: make(map[oci.Digest]*task),
 	}
 	e.holders = newHolders(e)
 	return e, nil
@@ -82,14 +82,15 @@ func limiter(bytesPerSecond int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytesPerSecond), maxMessage)
 }
 
-// ErrStopped says that the node is stopping.
-var ErrStopped = errors.New("node is stopping")
+// ErrStopped says that the node is stopping, or does not run yet; a client does well to go elsewhere.
+var ErrStopped = fmt.Errorf("node does not run: %w", oci.ErrUnavailable)
 
 // Run lets the engine work until ctx is done, and returns when everything that it started has ended.
 func (e *Engine) Run(ctx context.Context) error {
 	e.mu.Lock()
 	e.ctx = ctx
 	e.mu.Unlock()
+	close(e.started)
 	e.holders.run(ctx)
 	e.mu.Lock()
 	e.ctx = nil
@@ -98,6 +99,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.peers.close()
 	return ctx.Err()
 }
+
+// Started is closed when Run has begun, so that blobs can be asked for.
+func (e *Engine) Started() <-chan struct{} { return e.started }
 
 // A Want is what a client, or a look ahead, asks the engine for.
 type Want struct {

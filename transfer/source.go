@@ -22,6 +22,9 @@ func (t *task) readUpstream(ctx context.Context) error {
 	look := time.NewTicker(gapLook)
 	defer look.Stop()
 	for {
+		if err := t.catchUp(ctx); err != nil {
+			return err
+		}
 		from, to, ok := t.gap()
 		if !ok {
 			select {
@@ -36,6 +39,34 @@ func (t *task) readUpstream(ctx context.Context) error {
 		if err := t.fill(ctx, from, to); err != nil {
 			return err
 		}
+	}
+}
+
+// catchUp hashes pieces that are here and lie beyond the midstates that are known, as a node may find them that takes
+// over from a lost owner: the chain must reach what comes after them.
+func (t *task) catchUp(ctx context.Context) error {
+	for {
+		t.mu.Lock()
+		list := t.list
+		behind := list != nil && list.Known() < list.Count() && t.fetcher.Has(list.Known())
+		t.mu.Unlock()
+		if !behind {
+			return nil
+		}
+		i := list.Known()
+		buf, err := t.read(ctx, i)
+		if err != nil {
+			return err
+		}
+		err = piece.NewHasher(list).Piece(*buf)
+		t.e.recycle(buf)
+		if err != nil {
+			return err
+		}
+		t.mu.Lock()
+		t.fetcher.SetKnown(list.Known())
+		t.wake()
+		t.mu.Unlock()
 	}
 }
 
@@ -69,9 +100,13 @@ func (t *task) gap() (from, to int, ok bool) {
 		return 0, -1, true
 	}
 	starving := t.fetcher.Starving(t.e.now())
+	known := t.list.Known()
 	missing := func(i int) bool {
 		if t.fetcher.Has(i) {
 			return false
+		}
+		if i >= known {
+			return true // without its midstates a piece cannot be taken from anybody
 		}
 		elsewhere := t.fetcher.Held(i) || t.elsewhere != nil && t.elsewhere.Has(i)
 		return !elsewhere || starving && !t.fetcher.Held(i)

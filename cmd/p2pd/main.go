@@ -55,10 +55,15 @@ var errUsage = errors.New("see p2pd --help")
 
 func command(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:           "p2pd",
-		Short:         "A node of a peer-to-peer image layer cache",
-		Long:          "p2pd serves the Registry v2 API to this host's container engine and shares layers with the other nodes of its farm.",
-		Args:          cobra.NoArgs,
+		Use:   "p2pd",
+		Short: "A node of a peer-to-peer image layer cache",
+		Long:  "p2pd serves the Registry v2 API to this host's container engine and shares layers with the other nodes of its farm.",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.NoArgs(cmd, args); err != nil {
+				return fmt.Errorf("%w: %w", err, errUsage)
+			}
+			return nil
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version.String(),

@@ -2,6 +2,7 @@ package testfarm_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -83,21 +84,25 @@ func TestWhatCannotBeResumedEndsWithoutAByteTooMuch(t *testing.T) {
 			const size = 6 * mib
 			data := randomBytes(120+uint64(at), size)
 			d := put(t, f, 120+uint64(at), size, "library/broken")
-			f.Hub.MustFault(hub.Fault{Kind: hub.Redirect, Ref: d.String(), Do: hub.Delay, Wait: time.Millisecond})
 			fault := f.Hub.MustFault(hub.Fault{Kind: hub.Blob, Ref: d.String(), Do: hub.CutAt, At: at})
+			var pulls []func() error
 			for _, n := range f.Nodes {
-				r, body, err := n.Get("library/broken/blobs/" + d.String())
-				switch {
-				case err == nil && r.StatusCode == http.StatusOK:
-					t.Errorf("GET at %s = 200 with %d bytes and a clean end; want it cut off", n.ID(), len(body))
-				case r != nil && r.StatusCode == http.StatusOK && !bytes.HasPrefix(data, body):
-					t.Errorf("GET at %s gave %d bytes that are not the blob's first", n.ID(), len(body))
-				case r != nil && r.StatusCode != http.StatusOK && r.StatusCode != http.StatusServiceUnavailable:
-					t.Errorf("GET at %s = %d; want 503 when nothing was sent yet", n.ID(), r.StatusCode)
-				case r == nil:
-					t.Errorf("GET at %s: %v; want an answer", n.ID(), err)
-				}
+				pulls = append(pulls, func() error {
+					r, body, err := n.Get("library/broken/blobs/" + d.String())
+					switch {
+					case r == nil:
+						return fmt.Errorf("GET at %s: %w; want an answer", n.ID(), err)
+					case err == nil && r.StatusCode == http.StatusOK:
+						return fmt.Errorf("GET at %s = 200 with %d bytes and a clean end; want it cut off", n.ID(), len(body))
+					case r.StatusCode == http.StatusOK && !bytes.HasPrefix(data, body):
+						return fmt.Errorf("GET at %s gave %d bytes that are not the blob's first", n.ID(), len(body))
+					case r.StatusCode != http.StatusOK && r.StatusCode != http.StatusServiceUnavailable:
+						return fmt.Errorf("GET at %s = %d; want 503 when nothing was sent yet", n.ID(), r.StatusCode)
+					}
+					return nil
+				})
 			}
+			atOnce(t, pulls...)
 			if err := f.Hub.ClearFault(fault); err != nil {
 				t.Fatal(err)
 			}

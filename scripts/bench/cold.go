@@ -72,9 +72,12 @@ type coldPull struct {
 	upstream float64 // bytes from the upstream ÷ the blob's
 }
 
-func pullCold(ctx context.Context, c *cache, h *hub.Hub, blob images.Blob, clients int) (p coldPull, err error) {
+func (b *bench) pullCold(ctx context.Context, c *cache, h *hub.Hub, blob images.Blob, clients int) (p coldPull, err error) {
 	defer func() { err = errors.Join(err, c.close()) }()
 	h.Reset()
+	if _, err := b.warm(blob.Size); err != nil {
+		return p, err
+	}
 	before, err := quiet(ctx, c.pid)
 	if err != nil {
 		return p, err
@@ -134,14 +137,14 @@ func measureCold(ctx context.Context, b *bench, s *sheet) (err error) {
 			if err != nil {
 				return err
 			}
-			node, err := pullCold(ctx, c, h, part.blob, part.clients)
+			node, err := b.pullCold(ctx, c, h, part.blob, part.clients)
 			if err != nil {
 				return fmt.Errorf("node: %w", err)
 			}
 			if c, err = b.coldDistribution(ctx, program, h); err != nil {
 				return err
 			}
-			other, err := pullCold(ctx, c, h, part.blob, part.clients)
+			other, err := b.pullCold(ctx, c, h, part.blob, part.clients)
 			if err != nil {
 				return fmt.Errorf("distribution: %w", err)
 			}

@@ -81,6 +81,7 @@ func measureTransfer(ctx context.Context, b *bench, s *sheet) error {
 	sender := s.line("sender", "CPU-s/GiB", nil, "")
 	receiver := s.line("receiver", "CPU-s/GiB", nil, "")
 	speed := s.line("until it is safe on the receiver's disk", "GB/s", nil, "")
+	plain := s.line("for comparison: writing as much to a file", "CPU-s/GiB", nil, "")
 	image, err := b.image(120, b.size(gib))
 	if err != nil {
 		return err
@@ -95,6 +96,11 @@ func measureTransfer(ctx context.Context, b *bench, s *sheet) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, f.close()) }()
+		write, err := b.warm(image.Layers[0].Size)
+		if err != nil {
+			return err
+		}
+		plain(write)
 		before, err := cpuEach(ctx, f)
 		if err != nil {
 			return err
@@ -183,12 +189,15 @@ func (b *bench) farmPull(ctx context.Context, nodes int, h *hub.Hub, image *imag
 		return p, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	blob := image.Layers[0]
+	if _, err := b.warm(int64(nodes) * blob.Size); err != nil {
+		return p, err
+	}
 	before, err := quiet(ctx, f.pids()...)
 	if err != nil {
 		return p, err
 	}
 	defer b.profiled(ctx, fmt.Sprintf("farm-%d", nodes), f.Nodes...)()
-	blob := image.Layers[0]
 	start := time.Now()
 	firsts := make([]time.Duration, nodes)
 	group, groupCtx := errgroup.WithContext(ctx)

@@ -127,6 +127,7 @@ type shapedRun struct {
 	starts   []float64 // of these hosts
 	upstream float64   // bytes that the stand-in wrote ÷ unique
 	idle     float64   // share of the machine
+	sent     float64   // seconds until the stand-in had written as much as the image has; 0: it has not
 	noticed  float64   // wrong pieces that peers have noticed
 	notes    []string
 }
@@ -156,8 +157,8 @@ func (f *shapedFarm) counted(ctx context.Context, s *sheet, p shapedPull) (shape
 		if err != nil {
 			return r, err
 		}
-		_, _ = fmt.Fprintf(f.bench.log, "  B %.1f Mbit/s, U %.1f Mbit/s, bound %.2f s, last ÷ bound %.3f, upstream ÷ unique %.4f, idle %.0f%% %s\n",
-			r.bound.link*8/1e6, r.bound.upstream*8/1e6, r.bound.together(), r.last(), r.upstream, 100*r.idle, strings.Join(r.notes, "; "))
+		_, _ = fmt.Fprintf(f.bench.log, "  B %.1f Mbit/s, U %.1f Mbit/s, bound %.2f s, last ÷ bound %.3f, mean ÷ own bound %.3f, upstream ÷ unique %.4f, sent after %.2f s, idle %.0f%% %s\n",
+			r.bound.link*8/1e6, r.bound.upstream*8/1e6, r.bound.together(), r.last(), r.mean(), r.upstream, r.sent, 100*r.idle, strings.Join(r.notes, "; "))
 		for _, text := range r.notes {
 			s.note("%s", text)
 		}
@@ -223,11 +224,25 @@ func (f *shapedFarm) pull(ctx context.Context, p shapedPull, r *shapedRun) error
 	harmed := make(chan harm, 1)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
+	sent := make(chan float64, 1)
 	go func() { harmed <- f.harm(watching, p, r.bound.bytes, giveUp) }()
+	go func() { sent <- f.untilSent(watching, int64(r.bound.bytes)) }()
 	clients.Wait()
 	stop()
 	h := <-harmed
+	r.sent = <-sent
 	return errors.Join(h.err, f.sum(pulls, h.victim, r), f.after(ctx, p, h, pulls, r), h.undo())
+}
+
+// untilSent waits until the stand-in has written so many bytes and returns the seconds; 0 if ctx ends before.
+func (f *shapedFarm) untilSent(ctx context.Context, bytes int64) float64 {
+	start := time.Now()
+	for f.hub.Stats().SocketBytes < bytes {
+		if wait(ctx, watchEvery/2); ctx.Err() != nil {
+			return 0
+		}
+	}
+	return time.Since(start).Seconds()
 }
 
 // sum takes over the times of the hosts that count.
