@@ -99,6 +99,11 @@ func (f *Farm) Config(dir string) node.Config {
 	hubConfig := upstream.Default()
 	hubConfig.URL = f.Hub.URL()
 	c.Upstreams = map[string]node.Upstream{oci.DockerHub: {Client: hubConfig, TagTTL: time.Minute}}
+	if Slowed { // else nodes that only take their time are taken for lost
+		c.Gossip.Timings.ProbeInterval, c.Gossip.Timings.ProbeTimeout = time.Second, 500*time.Millisecond
+		c.Transfer.ProbeTimeout, c.Transfer.AskTimeout = 3*time.Second, 3*time.Second
+		c.Transfer.Silence, c.Transfer.PieceTimeout = 6*time.Second, 10*time.Second
+	}
 	for _, n := range f.Nodes {
 		c.Gossip.Seeds = append(c.Gossip.Seeds, n.GossipAddress())
 	}

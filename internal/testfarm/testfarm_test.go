@@ -21,8 +21,10 @@ const mib = 1 << 20
 // TestMain lets more tests run at once than there are processors: most of them wait for a slow upstream.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "6"); err != nil {
-		panic(err)
+	if !testfarm.Slowed {
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(m.Run())
 }

@@ -174,10 +174,12 @@ func measureTogether(ctx context.Context, b *bench, s *sheet) error {
 		}
 		last := s.line("last host ÷ bound, "+name, "", target, "")
 		bytes := s.line("bytes from the upstream ÷ unique, "+name, "", nil, "")
+		sent := s.line("until the upstream had sent all ÷ bound, "+name, "", nil, "")
 		differs := s.line("simulated farm's last host, differs by, "+name, "", atMost(0.05), "")
 		return func(r shapedRun) error {
 			last(r.last())
 			bytes(r.upstream)
+			sent(r.sent / r.bound.together())
 			simulated, err := b.likeShaped(ctx, r)
 			differs(math.Abs(simulated/r.last() - 1))
 			return err
