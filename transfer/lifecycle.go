@@ -1,0 +1,162 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/oci"
+)
+
+// wait counts those who wait for the blob.
+func (t *task) wait(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiters += n
+	t.touched = t.e.now()
+}
+
+// needed tells whether anybody waits for the blob or takes part in its swarm with this node.
+func (t *task) needed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waiters > 0 || t.guests() > 0 || len(t.pushing) > 0 || t.uploads != nil && t.uploads.Load() > 0
+}
+
+// guests is how many nodes have registered with this meeting point. The caller holds mu.
+func (t *task) guests() int {
+	n := 0
+	for _, m := range t.members {
+		n += len(m.guests)
+	}
+	return n
+}
+
+// nearlyDone is the share of the blob from which on a fetch is finished although nobody waits.
+const nearlyDone = 0.9
+
+// watch ends a fetch that nobody has waited for during Linger, unless it is nearly done.
+func (t *task) watch(ctx context.Context, cancel context.CancelFunc) {
+	tick := time.NewTicker(t.e.cfg.Linger / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.whole:
+			return
+		case <-tick.C:
+		}
+		if t.idleFor() > t.e.cfg.Linger && t.e.retire(t, false) {
+			t.mu.Lock()
+			t.err = errAbandoned
+			t.mu.Unlock()
+			cancel()
+			return
+		}
+	}
+}
+
+// idleFor is how long nobody has waited for a fetch that is not nearly done.
+func (t *task) idleFor() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.e.now()
+	if t.waiters > 0 || t.guests() > 0 ||
+		t.fetcher != nil && float64(t.fetcher.Count()) >= nearlyDone*float64(t.list.Count()) {
+		t.touched = now
+	}
+	return now - t.touched
+}
+
+// serveIdle is how long a node stays in a swarm after the last one that it served.
+const serveIdle = 2 * time.Second
+
+// serve commits the blob and keeps the task while others need it.
+func (t *task) serve(ctx context.Context) {
+	if err := t.commit(); err != nil {
+		t.log.Warn("blob not stored", slog.Any("error", err))
+		t.mu.Lock()
+		partial := t.partial
+		t.mu.Unlock()
+		var group sync.WaitGroup
+		defer group.Wait()
+		group.Go(func() { t.refill(ctx, partial) })
+	}
+	tick := time.NewTicker(serveIdle)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if t.e.retire(t, false) {
+			t.cancel()
+			return
+		}
+	}
+}
+
+// commit makes the partial blob a whole one.
+func (t *task) commit() error {
+	t.mu.Lock()
+	partial, repo := t.partial, t.repo
+	t.mu.Unlock()
+	if partial == nil {
+		return nil
+	}
+	if err := partial.Commit(blobstore.Origin{Repository: repo}); err != nil {
+		return err
+	}
+	t.e.holders.stored(t.digest)
+	return nil
+}
+
+// end says how the task went to everybody who waits for it.
+func (t *task) end(err error) {
+	t.e.retire(t, true)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+	if t.err != nil && t.partial != nil && !t.complete() {
+		if _, wrong := errors.AsType[*oci.MismatchError](t.err); wrong {
+			t.partial.Drop() // its readers learn from failure why
+		} else {
+			t.partial.Fail(t.err)
+		}
+	}
+	for _, m := range t.members {
+		for _, o := range append(m.outs, m.guests...) {
+			o.close()
+		}
+	}
+	t.done = true
+	close(t.ended)
+}
+
+// close gives back what the task holds.
+func (t *task) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.partial != nil {
+		t.partial.Close()
+		t.partial = nil
+	}
+	if t.blob != nil {
+		_ = t.blob.Close()
+		t.blob = nil
+	}
+}
+
+// failure is why the task ended; nil while it goes on, or when all went well.
+func (t *task) failure() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
