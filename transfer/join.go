@@ -175,8 +175,7 @@ func (t *task) join(ctx context.Context, at string, lost []string) error {
 	}
 	if err != nil {
 		cancel()
-		t.e.lose(at)
-		return &lostError{at, err}
+		return t.parted(ctx, node, err)
 	}
 	ended := make(chan error, 1)
 	t.e.group.Go(func() {

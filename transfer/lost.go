@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 )
 
@@ -57,7 +59,9 @@ func (e *Engine) lose(id string) {
 	e.lost.add(id)
 }
 
-// reachable asks a node directly whether it is there, once, for ProbeTimeout.
+// reachable asks a node directly whether it is there, for ProbeTimeout at most. A node that refuses is not: that is
+// known at once. gRPC leaves a connection alone for a while after a refusal, so a node that has just restarted would
+// still look dead: then the address itself is tried.
 func (e *Engine) reachable(ctx context.Context, n Node) bool {
 	p, err := e.peers.to(n.Address)
 	if err != nil {
@@ -66,6 +70,10 @@ func (e *Engine) reachable(ctx context.Context, n Node) bool {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.ProbeTimeout)
 	defer cancel()
 	reply, err := p.Ping(ctx, &transferpb.PingRequest{})
+	if err != nil && ctx.Err() == nil && e.peers.accepts(ctx, n.Address) {
+		p.conn.ResetConnectBackoff()
+		reply, err = p.Ping(ctx, &transferpb.PingRequest{}, grpc.WaitForReady(true))
+	}
 	if err != nil || reply.GetNode() != n.ID {
 		return false
 	}

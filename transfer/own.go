@@ -48,6 +48,18 @@ func (t *task) own(ctx context.Context, lost []string) error {
 // does not become a stampede.
 const maxAlone = 3
 
+// yields tells whether another node that is about to read the upstream too goes before this one: it has pieces and this
+// one has none, or else its id is the lower one.
+func (t *task) yields(f finding) bool {
+	t.mu.Lock()
+	mine, theirs := t.list != nil, f.holding.GetList() != nil
+	t.mu.Unlock()
+	if mine != theirs {
+		return theirs
+	}
+	return f.node.ID < t.e.cfg.Self.ID
+}
+
 // mayGoAlone lets a node that can reach no other one go to the upstream itself, if it may, a few blobs at a time. leave
 // gives the place back.
 func (t *task) mayGoAlone(ctx context.Context, lost []string) (leave func(), err error) {
@@ -85,7 +97,7 @@ func (t *task) survey(ctx context.Context) error {
 	var neighbours []*transferpb.Node
 	var haves []*piece.Bitmap
 	for _, f := range found {
-		if f.holding.GetWhole() || f.holding.GetMeeting() || f.holding.GetIntends() && f.node.ID < t.e.cfg.Self.ID {
+		if f.holding.GetWhole() || f.holding.GetMeeting() || f.holding.GetIntends() && t.yields(f) {
 			return &redirectError{f.node.ID}
 		}
 		list, err := localList(f.holding.GetList(), f.holding.GetMidstates())
@@ -163,7 +175,11 @@ func (e *Engine) askHoldings(ctx context.Context, d oci.Digest) []finding {
 			if err != nil {
 				return nil
 			}
-			r, err := p.Holdings(ctx, &transferpb.HoldingsRequest{Digests: []string{d.String()}})
+			q := &transferpb.HoldingsRequest{Digests: []string{d.String()}}
+			r, err := p.Holdings(ctx, q)
+			if err != nil && ctx.Err() == nil && e.reachable(ctx, n) {
+				r, err = p.Holdings(ctx, q)
+			}
 			if err == nil {
 				e.lost.remove(n.ID)
 			}

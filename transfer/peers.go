@@ -86,6 +86,16 @@ func (p *peers) to(address string) (*peer, error) {
 	return c, nil
 }
 
+// accepts tells whether a connection to address can be made now.
+func (p *peers) accepts(ctx context.Context, address string) bool {
+	raw, err := p.dial(ctx, address)
+	if err != nil {
+		return false
+	}
+	_ = raw.Close()
+	return true
+}
+
 // known tells whether there is a connection to address already.
 func (p *peers) known(address string) bool {
 	p.mu.Lock()

@@ -1830,7 +1830,7 @@ type HoldingsReply_Holding struct {
 	Midstates     []byte                 `protobuf:"bytes,3,opt,name=midstates,proto3" json:"midstates,omitempty"`
 	Have          []byte                 `protobuf:"bytes,4,opt,name=have,proto3" json:"have,omitempty"`
 	Meeting       bool                   `protobuf:"varint,5,opt,name=meeting,proto3" json:"meeting,omitempty"` // the node is the swarm's meeting point and reads the upstream
-	Intends       bool                   `protobuf:"varint,6,opt,name=intends,proto3" json:"intends,omitempty"` // the node is about to: of two such nodes the one with the lower id does
+	Intends       bool                   `protobuf:"varint,6,opt,name=intends,proto3" json:"intends,omitempty"` // the node is about to: of two such nodes the one that has a list does, else the one with the lower id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -190,12 +190,12 @@ func measureTogether(ctx context.Context, b *bench, s *sheet) error {
 // likeShaped simulates a shaped run of one blob and returns the last host's time ÷ bound.
 func (b *bench) likeShaped(ctx context.Context, r shapedRun) (float64, error) {
 	rate := func(bytes float64) string { return fmt.Sprintf("%.3fmbit", bytes*8/1e6) }
-	all, err := b.simulate(ctx, 1, "-hosts", fmt.Sprint(r.bound.hosts), "-size", fmt.Sprintf("%.0fB", r.bound.bytes),
+	simulated, err := b.simulate(ctx, "-hosts", fmt.Sprint(r.bound.hosts), "-size", fmt.Sprintf("%.0fB", r.bound.bytes),
 		"-host-rate", rate(r.bound.link), "-upstream-rate", rate(r.bound.upstream), "-rtt", "100us", "-loss", "0")
 	if err != nil {
 		return 0, err
 	}
-	return all[0].Max, nil
+	return simulated.Max, nil
 }
 
 // rollingApart is the time between the starts of two hosts.

@@ -32,7 +32,7 @@ func figures() []figure {
 		{name: "idle", about: "an idle node in a farm of 50",
 			seconds: func(runs, _ int) int { return 60 + 20*runs }, measure: measureIdle},
 		{name: "sim", about: "simulated farms of 8, 512 and 4,096 hosts, against the bound",
-			seconds: func(runs, _ int) int { return 70 * runs }, measure: measureSim},
+			seconds: func(runs, _ int) int { return 20 + 90*runs }, measure: measureSim},
 		{name: "shaped-together", about: "8 hosts on shaped links pull at once, against the bound", shaped: true,
 			seconds: func(runs, _ int) int { return 100 * runs }, measure: measureTogether},
 		{name: "shaped-rolling", about: "8 hosts on shaped links start 2 s apart, against the bound", shaped: true,
