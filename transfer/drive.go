@@ -38,6 +38,9 @@ func (t *task) look(ctx context.Context) time.Duration {
 	now := t.e.now()
 	t.noteProgress(now)
 	t.confine()
+	if t.fetcher.Starving(now) {
+		t.goAbroad()
+	}
 	for _, r := range t.fetcher.Next(now, t.e.room(t.list.PieceSize())) {
 		t.request(ctx, r)
 	}

@@ -245,7 +245,11 @@ func (t *task) enter(m *member, first *transferpb.Haves) (*outbox, error) {
 	if err != nil {
 		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
-	if !t.fetcher.AddPeer(m.handle, swarm.PeerInfo{SameZone: m.node.Zone == t.e.cfg.Self.Zone, Seeding: first.GetSeeding()}, have) {
+	offered := have
+	if m.abroad = nil; m.node.Zone != t.e.cfg.Self.Zone && !t.imports {
+		m.abroad, offered = have, nil
+	}
+	if !t.fetcher.AddPeer(m.handle, swarm.PeerInfo{SameZone: m.node.Zone == t.e.cfg.Self.Zone, Seeding: first.GetSeeding()}, offered) {
 		return nil, status.Error(codes.ResourceExhausted, "no room for another neighbour")
 	}
 	t.fetcher.Load(m.handle, int(first.GetLoad()))
@@ -292,6 +296,29 @@ func (t *task) leave(m *member, out *outbox) {
 	}
 }
 
+// offer takes in that a neighbour has pieces. The caller holds mu.
+func (t *task) offer(m *member, pieces []uint32) {
+	if m.abroad == nil {
+		t.fetcher.Have(m.handle, pieces)
+		return
+	}
+	for _, i := range pieces {
+		if int64(i) < int64(m.abroad.Len()) {
+			m.abroad.Set(int(i))
+		}
+	}
+}
+
+// goAbroad lets a node that gets on no more take pieces from other zones. The caller holds mu.
+func (t *task) goAbroad() {
+	for _, m := range t.members {
+		if m.abroad != nil && len(m.outs) > 0 {
+			t.fetcher.AddPeer(m.handle, swarm.PeerInfo{}, m.abroad)
+			m.abroad = nil
+		}
+	}
+}
+
 // hear takes in what a neighbour says.
 func (t *task) hear(m *member, stream haveStream) error {
 	for {
@@ -305,7 +332,7 @@ func (t *task) hear(m *member, stream haveStream) error {
 			t.mu.Unlock()
 			return errOver
 		}
-		t.fetcher.Have(m.handle, pieces)
+		t.offer(m, pieces)
 		t.fetcher.Load(m.handle, int(h.GetLoad()))
 		t.fetcher.SetSeeding(m.handle, h.GetSeeding())
 		if t.register != nil {

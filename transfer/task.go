@@ -70,6 +70,9 @@ type member struct {
 	outs    []*outbox // its exchange streams
 	guests  []*outbox // its register streams with this meeting point
 	dialing bool
+	// abroad is what a node of another zone has, which this one does not take as long as it gets on without; nil for
+	// one of this zone, and for all when this node imports for its zone.
+	abroad *piece.Bitmap
 }
 
 func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
