@@ -56,7 +56,7 @@ func (d *directory) update() {
 	d.view.Store(view)
 	d.gossip.SetRingHash(view.Hash())
 	d.remember()
-	if old == nil || old.Hash() != view.Hash() {
+	if old != nil && old.Hash() != view.Hash() {
 		d.log.Info("ring changed", slog.Int("members", len(members)), slog.Uint64("epoch", view.Epoch()))
 	}
 }

@@ -31,7 +31,9 @@ type Config struct {
 	// of another peer and the peer is asked last, default 2 s.
 	StallAfter time.Duration
 	// Patience is how long a node that finds nothing to ask of anyone waits before it
-	// turns to a peer that is still seeding, default 20 ms.
+	// turns to a peer that is still seeding, default 1 s: on a slow link a piece that was
+	// pushed to another takes that long to come round, and a source that gives it to all who
+	// grow impatient fills its link with copies.
 	Patience time.Duration
 	// FewPeers is the number of neighbours below which a node asks for more, default 24:
 	// where uploads are scarce, who has fewer neighbours than the others gets less.
@@ -43,7 +45,7 @@ func Default(pieces int) Config {
 	return Config{
 		Pieces: pieces, Outstanding: 8, WantedOutstanding: 2, HaveEvery: 5 * time.Millisecond,
 		BusyRetry: 2 * time.Millisecond, StallAfter: 2 * time.Second,
-		Patience: 20 * time.Millisecond, FewPeers: 24,
+		Patience: time.Second, FewPeers: 24,
 	}
 }
 

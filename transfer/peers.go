@@ -26,6 +26,10 @@ const (
 	// unsent is how many bytes may wait in the kernel unsent, so that a small message does not queue behind
 	// megabytes of pieces on a slow link.
 	unsent = 256 << 10
+	// congestion is the congestion control asked for towards peers. Pieces go out over many connections at once; with one
+	// that fills the link's queue until packets are lost, the acknowledgements of what comes from the upstream wait
+	// behind them and the upstream slows down. Where the kernel has no BBR its default stays.
+	congestion = "bbr"
 	// idle is how long an unused connection is kept.
 	idle = 5 * time.Minute
 )
@@ -142,5 +146,6 @@ func SocketOptions(_, _ string, raw syscall.RawConn) error {
 	return raw.Control(func(fd uintptr) {
 		// Best effort: without it haves queue behind pieces, which costs time and not correctness.
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
+		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion)
 	})
 }
