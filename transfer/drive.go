@@ -143,7 +143,9 @@ func (t *task) say(p swarm.Peer, pieces []uint32, seeding bool) {
 	m.outs[0].put(h)
 }
 
-// room is how many more pieces may be on their way to this node.
+// room is how many more pieces may be on their way to this node. What comes from the upstream counts too, but leaves
+// half of the budget to what comes from peers.
 func (e *Engine) room(pieceSize int64) int {
-	return max(0, int((e.cfg.Budget-e.budget.Load())/max(pieceSize, 1)))
+	all, peers := e.cfg.Budget, e.budget.Load()
+	return max(0, int(max(all/2-peers, all-peers-e.feeding.Load())/max(pieceSize, 1)))
 }

@@ -34,6 +34,8 @@ type Engine struct {
 	distrusted *lostSet
 	holders    *holders
 	budget     atomic.Int64 // bytes in flight towards this node
+	feeds      atomic.Int64 // blobs that are being read from the upstream
+	feeding    atomic.Int64 // bytes of their pieces in memory
 	upload     *rate.Limiter
 	download   *rate.Limiter
 	buffers    sync.Pool

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// longLane is how many pieces one request of a single connection is for, and shortLane one of several: so many wait
-	// in memory, since a lane that is read ahead waits there as a whole.
+	// longLane is how many pieces one request of a single connection is for, and shortLane one of several: so many may
+	// wait in memory, since a lane that is read ahead waits there as a whole.
 	longLane, shortLane = 16, 4
 	// early is how many pieces before the end of a lane the next one is asked for, so that a round trip costs nothing.
 	early = 3
@@ -38,6 +38,7 @@ type feed struct {
 	lanes  []*lane
 	asked  int // pieces up to here have a lane
 	width  int // connections in use
+	depth  int // pieces of a lane that may wait in memory
 	pacer  pacer
 }
 
@@ -65,7 +66,12 @@ func (t *task) openFeed(ctx context.Context, from, to int) (*feed, error) {
 		to = list.Count()
 	}
 	f := &feed{t: t, list: list, from: from, to: to, ctx: ctx, cancel: cancel, width: 1}
-	f.pacer = newPacer(t.e.cfg.UpstreamConnections)
+	f.depth = waiting(t.e.feeds.Add(1))
+	most := t.e.cfg.UpstreamConnections
+	if f.depth < shortLane {
+		most = 1 // many blobs at once fill the link without
+	}
+	f.pacer = newPacer(most)
 	end := to
 	if body.End >= 0 && body.End < list.Size() {
 		end = int(body.End / list.PieceSize())
@@ -74,6 +80,9 @@ func (t *task) openFeed(ctx context.Context, from, to int) (*feed, error) {
 	f.asked = min(to, end)
 	return f, nil
 }
+
+// waiting is how many pieces of one lane may wait in memory while so many blobs are read at once.
+func waiting(feeds int64) int { return int(min(shortLane, 4*shortLane/max(feeds, 1))) }
 
 // firstBytes is how much to ask for at first: a long lane, or all when that is not much more or one connection is all
 // that may be used.
@@ -100,7 +109,7 @@ func (t *task) firstBytes(from, to int) int64 {
 
 // start reads a lane from an answer that is open, or opens one.
 func (f *feed) start(l *lane, body Body) {
-	l.pieces = make(chan *[]byte, shortLane)
+	l.pieces = make(chan *[]byte, f.depth)
 	f.lanes = append(f.lanes, l)
 	f.group.Go(func() {
 		defer close(l.pieces)
@@ -132,7 +141,7 @@ func (f *feed) read(l *lane, body Body) error {
 		select {
 		case l.pieces <- buf:
 		case <-f.ctx.Done():
-			f.t.e.recycle(buf)
+			f.t.e.taken(buf)
 			return f.ctx.Err()
 		}
 	}
@@ -143,12 +152,13 @@ func (f *feed) read(l *lane, body Body) error {
 func (t *task) cutPiece(body io.Reader, list *piece.List, i int) (*[]byte, error) {
 	_, n := list.Bounds(i)
 	buf := t.e.buffer(n)
+	t.e.feeding.Add(n)
 	m, err := io.ReadFull(body, *buf)
 	t.e.counters.upstreamBytes.Add(int64(m))
 	if err == nil || n == 0 {
 		return buf, nil
 	}
-	t.e.recycle(buf)
+	t.e.taken(buf)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("upstream ended within piece %d of %s: %w", i, t.digest, oci.ErrUnavailable)
 	}
@@ -221,8 +231,15 @@ func (f *feed) close() {
 	f.cancel()
 	for _, l := range f.lanes {
 		for buf := range l.pieces {
-			f.t.e.recycle(buf)
+			f.t.e.taken(buf)
 		}
 	}
 	f.group.Wait()
+	f.t.e.feeds.Add(-1)
+}
+
+// taken gives back the buffer of a piece that came from the upstream.
+func (e *Engine) taken(buf *[]byte) {
+	e.feeding.Add(-int64(len(*buf)))
+	e.recycle(buf)
 }

@@ -171,7 +171,7 @@ func (t *task) readStretch(ctx context.Context, from, to int) (at int, err error
 			h = piece.NewHasher(f.list)
 		}
 		err = t.take(ctx, f.list, h, at, *buf)
-		t.e.recycle(buf)
+		t.e.taken(buf)
 		if err != nil {
 			return at, err
 		}

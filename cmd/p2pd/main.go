@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,9 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
+
+// gcPercent is the heap's growth, in percent of what is in use, after which the garbage collector runs.
+const gcPercent = 50
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -95,6 +99,9 @@ func serve(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) err
 		return err
 	}
 	greet(stdout, n, cfg)
+	// Most of the heap is buffers that are used again: what the collector would let grow beside them is memory that the
+	// host's workload could have.
+	debug.SetGCPercent(gcPercent)
 	return n.Run(ctx)
 }
 
