@@ -18,8 +18,11 @@ type Farm interface {
 	Ready() error
 }
 
-// StateLeft is the state of a member that drained and went: it is listed for a while, and nobody expects an answer.
-const StateLeft = "left"
+// The states of members that are not there: both are listed for a while.
+const (
+	StateGone = "gone" // it vanished or was stopped
+	StateLeft = "left" // it drained and went, and nobody expects an answer
+)
 
 // A Member is one node of the farm as gossip knows it, without asking it.
 type Member struct {
@@ -37,7 +40,7 @@ type FarmStatus struct {
 	Farm          string    `json:"farm"`
 	AskedAt       time.Time `json:"asked_at"`
 	Self          string    `json:"self"` // id of the node that asked
-	// Degraded says that there is a warning other than of kind WarnTrust.
+	// Degraded says that an operator should look: there is a warning of a kind that says so.
 	Degraded bool           `json:"degraded"`
 	Ring     FarmRing       `json:"ring"`
 	Totals   Totals         `json:"totals"`

@@ -32,8 +32,11 @@ type NodeStatus struct {
 	Alarms []string `json:"alarms"`
 }
 
-// TrustNone is the trust mode of a farm whose members do not prove who they are.
-const TrustNone = "none"
+// The trust modes.
+const (
+	TrustNone     = "none"     // members do not prove who they are
+	TrustLoopback = "loopback" // nothing was said, and so nobody beyond this machine reaches the node
+)
 
 // Addresses are where a node listens, as host:port, or a path for a unix socket. "" is nowhere, or not known to who
 // answers.

@@ -1,12 +1,17 @@
 package adminapi
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // The kinds of warnings.
 const (
 	WarnUnreachable = "unreachable" // a member did not answer
 	WarnAlarm       = "alarm"       // a member works worse than it should
 	WarnRing        = "ring"        // members disagree about who owns what
+	WarnUpstream    = "upstream"    // members cannot reach an upstream; a degradation when none can
 	WarnTrust       = "trust"       // members do not prove who they are; the operator has said so, so it is no degradation
 )
 
@@ -30,6 +35,7 @@ func (s *FarmStatus) judge() {
 		}
 	}
 	s.Degraded = len(s.Warnings) > 0
+	s.warnAboutUpstreams()
 	if untrusted > 0 {
 		s.Warnings = append(s.Warnings, Warning{Kind: WarnTrust, Text: fmt.Sprintf(
 			"trust mode is none on %d of %d members: whoever reaches their ports can read and offer blobs",
@@ -43,7 +49,7 @@ func (s *FarmStatus) warnAbout(m MemberStatus) {
 	}
 	if m.Node == nil {
 		if m.State != StateLeft {
-			warn(WarnUnreachable, m.Error)
+			warn(WarnUnreachable, m.silence())
 		}
 		return
 	}
@@ -60,6 +66,54 @@ func (s *FarmStatus) warnAbout(m MemberStatus) {
 	}
 	for _, text := range m.Node.RingDisagreements {
 		warn(WarnRing, text)
+	}
+}
+
+// silence says of a member that it is not there, and where it was looked for.
+func (m MemberStatus) silence() string {
+	at := m.Addresses.Peer
+	switch {
+	case m.State == StateGone && at == "":
+		return "is gone"
+	case m.State == StateGone:
+		return fmt.Sprintf("is gone (%s)", at)
+	case at == "":
+		return "does not answer: " + m.Error
+	}
+	return fmt.Sprintf("does not answer: %s: %s", at, m.Error)
+}
+
+// reach counts the members by how they stand with one upstream.
+type reach struct{ members, reaching, cut int }
+
+// warnAboutUpstreams points out the upstreams that members have given up for the moment. As long as one member reaches
+// an upstream, the others get its blobs from that one.
+func (s *FarmStatus) warnAboutUpstreams() {
+	upstreams := map[string]reach{}
+	for _, m := range s.Members {
+		if m.Node == nil {
+			continue
+		}
+		for name, link := range m.Node.Upstream.Upstreams {
+			r := upstreams[name]
+			r.members++
+			switch {
+			case link.OpenBreaker:
+				r.cut++
+			case link.Requests > 0: // who has not asked does not know
+				r.reaching++
+			}
+			upstreams[name] = r
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
+		r := upstreams[name]
+		if r.cut == 0 {
+			continue
+		}
+		s.Degraded = s.Degraded || r.reaching == 0
+		s.Warnings = append(s.Warnings, Warning{Kind: WarnUpstream, Text: clip(fmt.Sprintf(
+			"%s cannot be reached from %d of %d members", name, r.cut, r.members))})
 	}
 }
 

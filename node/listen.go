@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,21 +19,84 @@ import (
 	"github.com/pullonce/pullonce/adminapi"
 )
 
-// addressError says which address cannot be taken and what to change.
+// An AddressError says which address cannot be taken, and which key of the configuration has it.
+type AddressError struct {
+	Key, Address string
+	Err          error
+}
+
+func (e *AddressError) Error() string {
+	if errors.Is(e.Err, syscall.EADDRINUSE) {
+		flag := strings.ReplaceAll(e.Key, ".", "-") // so are all keys of addresses named
+		return fmt.Sprintf("address %s is in use by another program; change %s (--%s)", e.Address, e.Key, flag)
+	}
+	return fmt.Sprintf("listen on %s (%s): %v", e.Address, e.Key, e.Err)
+}
+
+func (e *AddressError) Unwrap() error { return e.Err }
+
+// addressError is an *AddressError, or nil without an error.
 func addressError(key, address string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("address %s is in use by another program; change %s", address, key)
+	return &AddressError{key, address, err}
+}
+
+// Busy names every address of c that another program has now, as one *AddressError each. It tells all at once what
+// Open and Run tell one after the other; a node of this configuration must not be open.
+func (c Config) Busy() error {
+	var errs []error
+	try := func(key, address string, listen func(address string) error) {
+		if strings.HasSuffix(address, ":0") || address == "" {
+			return
+		}
+		if err := listen(address); errors.Is(err, syscall.EADDRINUSE) {
+			errs = append(errs, addressError(key, address, err))
+		}
 	}
-	return fmt.Errorf("listen on %s (%s): %w", address, key, err)
+	for _, address := range c.Registry.Listen {
+		try("registry.listen", address, tryTCP)
+	}
+	try("peer.listen", c.PeerListen, tryTCP)
+	try("gossip.listen", c.Gossip.Listen, tryBoth)
+	try("admin.listen", c.AdminListen, tryTCP)
+	return errors.Join(errs...)
+}
+
+func tryTCP(address string) error {
+	l, err := net.Listen(network("tcp", address), address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+func tryBoth(address string) error {
+	c, err := net.ListenPacket(network("udp", address), address)
+	if err != nil {
+		return err
+	}
+	return errors.Join(tryTCP(address), c.Close())
+}
+
+// network is protocol ("tcp" or "udp") as it is right for an address to listen on. Without a version Go takes 0.0.0.0
+// for all IPv6 addresses as well, which nobody has asked for. [::] does mean both.
+func network(protocol, address string) string {
+	a, err := netip.ParseAddrPort(address)
+	switch {
+	case err != nil || a.Addr() == netip.IPv6Unspecified():
+		return protocol
+	case a.Addr().Unmap().Is4():
+		return protocol + "4"
+	}
+	return protocol + "6"
 }
 
 // openRegistry takes the addresses of the registry door.
 func (n *Node) openRegistry() error {
 	for _, address := range n.cfg.Registry.Listen {
-		l, err := net.Listen("tcp", address)
+		l, err := net.Listen(network("tcp", address), address)
 		if err != nil {
 			if slices.Contains(n.cfg.OptionalListen, address) && !errors.Is(err, syscall.EADDRINUSE) {
 				n.log.Debug("address not available", slog.String("address", address), slog.Any("error", err))
@@ -44,14 +109,30 @@ func (n *Node) openRegistry() error {
 	if len(n.doors) == 0 {
 		return fmt.Errorf("no address of registry.listen could be taken")
 	}
+	n.warnOfStrangers()
 	return nil
+}
+
+// warnOfStrangers says once that the registry is open to more than this host, which is for a container engine's bridge
+// or a jump host and not for a farm: every host has a node of its own.
+func (n *Node) warnOfStrangers() {
+	var open []string
+	for _, l := range n.doors {
+		if a, err := netip.ParseAddrPort(l.Addr().String()); err == nil && !a.Addr().Unmap().IsLoopback() {
+			open = append(open, a.String())
+		}
+	}
+	if len(open) > 0 {
+		n.log.Warn("registry is reached from other hosts, without TLS and without asking who they are",
+			slog.Any("addresses", open), slog.String("change", "registry.listen"))
+	}
 }
 
 // openAdmin takes the addresses of the admin API.
 func (n *Node) openAdmin() error {
 	var err error
 	if n.cfg.AdminListen != "" {
-		if n.adminHTTP, err = net.Listen("tcp", n.cfg.AdminListen); err != nil {
+		if n.adminHTTP, err = net.Listen(network("tcp", n.cfg.AdminListen), n.cfg.AdminListen); err != nil {
 			return addressError("admin.listen", n.cfg.AdminListen, err)
 		}
 	}

@@ -1,13 +1,20 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"syscall"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/pullonce/pullonce/adminapi"
+	"github.com/pullonce/pullonce/gossip"
 	"github.com/pullonce/pullonce/transfer"
 )
 
@@ -97,17 +104,38 @@ func (o operators) Ask(ctx context.Context, id string) (adminapi.NodeStatus, err
 	}
 	m, ok := n.gossip.Member(id)
 	if !ok || !m.Alive() {
-		return adminapi.NodeStatus{}, fmt.Errorf("member %s is %s", id, m.State)
+		return adminapi.NodeStatus{}, fmt.Errorf("is %s", cmp.Or(m.State, gossip.Gone))
 	}
 	raw, err := n.engine.StatusOf(ctx, nodeOf(m))
 	if err != nil {
-		return adminapi.NodeStatus{}, err
+		return adminapi.NodeStatus{}, whySilent(ctx, m.PeerAddr, err)
 	}
 	var s adminapi.NodeStatus
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return adminapi.NodeStatus{}, fmt.Errorf("status of %s: %w", id, err)
 	}
 	return s, nil
+}
+
+// whySilent says in a few words why a peer gave no status. What gRPC says of a connection that fails is for those who
+// write programs, and only as text; so the connection is tried once more.
+func whySilent(ctx context.Context, address string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	said := status.Convert(err)
+	if said.Code() != codes.Unavailable {
+		return errors.New(said.Message())
+	}
+	conn, dialled := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if dialled == nil {
+		_ = conn.Close()
+		return errors.New("something listens there, but no node answers")
+	}
+	if errno, ok := errors.AsType[syscall.Errno](dialled); ok {
+		return errno
+	}
+	return dialled
 }
 
 // statusJSON is this node's status for peers that show the whole farm.

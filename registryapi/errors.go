@@ -41,6 +41,8 @@ type failure struct {
 	message string
 	detail  string // of what the client sent; never what went wrong inside
 	retry   time.Duration
+	// unknown is the upstream that the client has named and that there is not; "" in all other failures.
+	unknown string
 }
 
 func (f *failure) Error() string { return fmt.Sprintf("%s: %s %s", f.code, f.message, f.detail) }
@@ -110,6 +112,22 @@ func notFound(k kind) *failure {
 // badRequest refuses what the client sent.
 func badRequest(code, message, detail string) error {
 	return &failure{status: http.StatusBadRequest, code: code, message: message, detail: detail}
+}
+
+// maxShownName bounds what is shown of an upstream's name.
+const maxShownName = 100
+
+// unknownUpstream refuses a name of an upstream that is not configured. The name is what a client sent: it is shown as
+// far as it looks like one.
+func unknownUpstream(name string) error {
+	strange := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_:[]", r)
+	}
+	if name == "" || len(name) > maxShownName || strings.ContainsFunc(name, strange) {
+		name = "the registry of that name"
+	}
+	return &failure{status: http.StatusNotFound, code: codeNameUnknown, unknown: name,
+		message: name + " is not among this node's upstreams"}
 }
 
 type errorBody struct {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/pullonce/pullonce/oci"
 )
@@ -19,6 +20,7 @@ type Handler struct {
 	hosts    hosts
 	metrics  *metrics
 	log      *slog.Logger
+	unknown  *rate.Limiter // of the warnings about upstreams that there are not
 }
 
 // New makes the door to registry. Its metrics are registered with reg, unless that is nil. The error is that of
@@ -35,7 +37,8 @@ func New(cfg Config, registry Registry, log *slog.Logger, reg prometheus.Registe
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of the registry door: %w", err)
 	}
-	return &Handler{cfg: cfg, registry: registry, hosts: hosts, metrics: m, log: log}, nil
+	return &Handler{cfg: cfg, registry: registry, hosts: hosts, metrics: m, log: log,
+		unknown: rate.NewLimiter(rate.Every(time.Minute), 1)}, nil
 }
 
 // ServeHTTP answers one request. It must get the request's path as the client wrote it, not by way of a mux that
@@ -118,6 +121,10 @@ func (h *Handler) fail(w *response, r *http.Request, err error) {
 	level := slog.LevelDebug
 	if f.status >= http.StatusInternalServerError && !w.gone {
 		level = slog.LevelWarn
+	}
+	if f.unknown != "" && h.unknown.Allow() {
+		h.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream is not configured", slog.String("upstream", f.unknown),
+			slog.String("change", "upstreams"))
 	}
 	h.log.LogAttrs(r.Context(), level, "request failed", slog.String("method", r.Method),
 		slog.String("path", r.URL.Path), slog.Int("status", f.status), slog.Any("error", err))

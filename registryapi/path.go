@@ -1,6 +1,8 @@
 package registryapi
 
 import (
+	"cmp"
+	"errors"
 	"net/url"
 	"strings"
 
@@ -190,6 +192,10 @@ func parseRequest(u *url.URL, names oci.Names) (request, error) {
 		}
 	}
 	if q.repo, err = names.Repository(t.name, q.query.ns); err != nil {
+		if errors.Is(err, oci.ErrNameUnknown) {
+			first, _, _ := strings.Cut(t.name, "/")
+			err = unknownUpstream(cmp.Or(q.query.ns, first))
+		}
 		return q, err
 	}
 	switch t.kind {

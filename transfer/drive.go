@@ -100,7 +100,7 @@ func (t *task) seed(ctx context.Context, now time.Duration) {
 		return
 	}
 	s := t.register.Seeder()
-	for _, p := range s.Next(now, t.uploads.Free()) {
+	for _, p := range s.Next(now, min(t.uploads.Free(), t.e.sendRoom(t.list.PieceSize()))) {
 		t.push(ctx, p)
 	}
 	for _, p := range s.Overdue() {
@@ -148,4 +148,9 @@ func (t *task) say(p swarm.Peer, pieces []uint32, seeding bool) {
 func (e *Engine) room(pieceSize int64) int {
 	all, peers := e.cfg.Budget, e.budget.Load()
 	return max(0, int(max(all/2-peers, all-peers-e.feeding.Load())/max(pieceSize, 1)))
+}
+
+// sendRoom is how many more pieces may be on their way from this node: a quarter of the budget, which fills any link.
+func (e *Engine) sendRoom(pieceSize int64) int {
+	return max(0, int((e.cfg.Budget/4-e.sending.Load())/max(pieceSize, 1)))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,9 +34,11 @@ type Engine struct {
 	// distrusted are issuers of piece lists that did not lead to the digest, each with that digest in front.
 	distrusted *lostSet
 	holders    *holders
-	budget     atomic.Int64 // bytes in flight towards this node
-	feeds      atomic.Int64 // blobs that are being read from the upstream
-	feeding    atomic.Int64 // bytes of their pieces in memory
+	budget     atomic.Int64  // bytes in flight towards this node
+	feeds      atomic.Int64  // blobs that are being read from the upstream
+	feeding    atomic.Int64  // bytes of their pieces in memory
+	sending    atomic.Int64  // bytes of pieces on their way to peers
+	checking   chan struct{} // places of those who hash a piece that came in
 	upload     *rate.Limiter
 	download   *rate.Limiter
 	buffers    sync.Pool
@@ -71,7 +74,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 		documents: parts.Documents, status: parts.Status, log: log,
 		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor),
 		upload: limiter(cfg.Upload), download: limiter(cfg.Download),
-		alone: make(chan struct{}, maxAlone), started: make(chan struct{}), start: time.Now(), tasks: make(map[oci.Digest]*task),
+		alone: make(chan struct{}, maxAlone), checking: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), started: make(chan struct{}), start: time.Now(), tasks: make(map[oci.Digest]*task),
 	}
 	e.holders = newHolders(e)
 	return e, nil

@@ -81,6 +81,9 @@ func (t *task) accept(list *piece.List, i int, data mem.BufferSlice, from swarm.
 	if int64(data.Len()) != n {
 		return &oci.MismatchError{Digest: t.digest, Piece: i}
 	}
+	// No more at once than the cores can hash: each has a buffer.
+	t.e.checking <- struct{}{}
+	defer func() { <-t.e.checking }()
 	buf := t.e.buffer(n)
 	defer t.e.recycle(buf)
 	data.CopyTo(*buf)
@@ -182,9 +185,14 @@ func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, 
 		t.sent(q.GetNode())
 		return nil, err
 	}
+	t.e.sending.Add(n)
+	done := func() {
+		t.e.sending.Add(-n)
+		t.sent(q.GetNode())
+	}
 	buf, err := t.read(ctx, int(q.GetPiece()))
 	if err != nil {
-		t.sent(q.GetNode())
+		done()
 		t.log.Warn("piece not readable", slog.Any("error", err))
 		return reply, nil
 	}
@@ -192,7 +200,7 @@ func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, 
 	e.counters.piecesSent.Add(1)
 	head.Status = transferpb.PieceReply_STATUS_OK
 	// The slot is free again once the bytes have left for the socket, which is when gRPC frees the buffer.
-	reply.data = mem.BufferSlice{mem.NewBuffer(buf, slotPool{e, func() { t.sent(q.GetNode()) }})}
+	reply.data = mem.BufferSlice{mem.NewBuffer(buf, slotPool{e, done})}
 	return reply, nil
 }
 
@@ -209,7 +217,7 @@ func (t *task) admit(q *transferpb.PieceRequest, head *transferpb.PieceReply) bo
 		return false
 	}
 	seedOK := !t.seeding() || t.register.Seeder().Admit(handle, i, q.GetLone())
-	if !seedOK || !t.uploads.Admit(handle, q.GetUrgent() || q.GetLone(), t.e.now()) {
+	if !seedOK || t.e.sendRoom(t.list.PieceSize()) == 0 || !t.uploads.Admit(handle, q.GetUrgent() || q.GetLone(), t.e.now()) {
 		head.Status = transferpb.PieceReply_STATUS_BUSY
 		head.Load = int32(t.uploads.Load())
 		t.e.counters.busy.Add(1)

@@ -58,7 +58,8 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 		return nil, err
 	}
 	id := list.ID()
-	data := mem.NewBuffer(buf, slotPool{t.e, func() {}})
+	t.e.sending.Add(n)
+	data := mem.NewBuffer(buf, slotPool{t.e, func() { t.e.sending.Add(-n) }})
 	msg := &bulk{
 		head: &transferpb.PushRequest{Digest: t.digest.String(), List: id[:], Piece: int32(i), Node: t.e.cfg.Self.ID},
 		data: mem.BufferSlice{data},

@@ -37,6 +37,7 @@ type Client struct {
 }
 
 // New makes the client of the upstream that cfg describes. It asks nothing yet: an upstream that is down is no error.
+// Whoever has several upstreams hands each a log that says which it is.
 func New(cfg Config, log *slog.Logger) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", cfg.Name, err)
@@ -51,7 +52,7 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	}
 	c := &Client{
 		cfg:       cfg,
-		log:       log.With(slog.String("upstream", cfg.Name)),
+		log:       log,
 		base:      base,
 		transport: transport,
 		redirects: newCache[redirectKey, *url.URL](maxRedirectTargets),

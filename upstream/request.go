@@ -175,7 +175,7 @@ func (c *Client) roundTrip(ctx context.Context, k kind, req *http.Request) (*htt
 	c.counters.requests[k].Add(1)
 	resp, err := c.transport.RoundTrip(req)
 	v := judge(ctx, resp, err)
-	c.report(ctx, req.URL.Host, b, v)
+	c.report(ctx, req.URL.Host, b, v, why(resp, err))
 	if err != nil {
 		return nil, connectionError(ctx, err)
 	}
@@ -198,10 +198,18 @@ func judge(ctx context.Context, resp *http.Response, err error) verdict {
 	return healthy
 }
 
-func (c *Client) report(ctx context.Context, host string, b *breaker, v verdict) {
+// why says how a request ended, for the log.
+func why(resp *http.Response, err error) slog.Attr {
+	if err != nil {
+		return slog.Any("error", err)
+	}
+	return slog.Int("status", resp.StatusCode)
+}
+
+func (c *Client) report(ctx context.Context, host string, b *breaker, v verdict, why slog.Attr) {
 	switch opened, closed := b.done(v); {
 	case opened:
-		c.log.LogAttrs(ctx, slog.LevelWarn, "upstream host is left alone for a while", slog.String("host", host))
+		c.log.LogAttrs(ctx, slog.LevelWarn, "upstream host is left alone for a while", slog.String("host", host), why)
 	case closed:
 		c.log.LogAttrs(ctx, slog.LevelInfo, "upstream host answers again", slog.String("host", host))
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -39,10 +40,11 @@ func newRoot(stdout io.Writer) *cobra.Command {
 
 It looks for the node at --socket or --address, else at ` + addressEnv + ` in the
 environment, else at the socket /run/p2pd/p2pd.sock or ./.p2pd/p2pd.sock,
-whichever exists, else at ` + defaultHTTP + `.
+whichever answers, else at ` + defaultHTTP + `.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 degraded (a member did not
-answer, an alarm, a ring that differs), 4 no node answers.`,
+answer, an alarm, a ring that differs, an upstream that no member reaches),
+4 no node answers.`,
 		SilenceUsage: true, SilenceErrors: true,
 		Args:              cobra.NoArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return o.check() },
@@ -99,10 +101,15 @@ func socketClient(path string) (*adminapi.Client, error) {
 	return adminapi.NewClient("unix://" + whole)
 }
 
-// firstSocket is the first of the paths at which there is a socket, or "".
+// dialTime is how long a socket may take to be connected to. Connecting asks the kernel alone.
+const dialTime = time.Second
+
+// firstSocket is the first of the paths at whose socket a node listens that this user may ask, or "". A node that was
+// killed leaves its socket behind.
 func firstSocket(paths []string) string {
 	for _, path := range paths {
-		if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if c, err := net.DialTimeout("unix", path, dialTime); err == nil {
+			_ = c.Close()
 			return path
 		}
 	}

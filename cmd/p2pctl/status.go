@@ -122,9 +122,8 @@ func warningLine(w adminapi.Warning) string {
 	if w.Member == "" {
 		return "warning: " + w.Text
 	}
-	kind := w.Kind
-	if kind == adminapi.WarnUnreachable {
-		kind = "silent"
+	if w.Kind == adminapi.WarnUnreachable {
+		return fmt.Sprintf("warning: %s %s", w.Member, w.Text)
 	}
-	return fmt.Sprintf("warning: %s: %s: %s", w.Member, kind, w.Text)
+	return fmt.Sprintf("warning: %s: %s: %s", w.Member, w.Kind, w.Text)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pullonce/pullonce/adminapi"
 	"github.com/pullonce/pullonce/config"
 	"github.com/pullonce/pullonce/internal/version"
 	"github.com/pullonce/pullonce/node"
@@ -25,7 +26,7 @@ func assemble(cfg config.Config) (node.Config, error) {
 	c.Farm, c.Zone, c.Version = cfg.Farm, cfg.Zone, version.String()
 	c.TrustMode = cfg.Trust
 	if c.TrustMode == "" {
-		c.TrustMode = "none"
+		c.TrustMode = adminapi.TrustLoopback // the configuration has made sure of it
 	}
 	c.Egress, c.Prefetch = node.Egress(cfg.Egress), cfg.Prefetch
 	c.Partitions, c.StopGrace = cfg.RingPartitions, cfg.Registry.ShutdownGrace

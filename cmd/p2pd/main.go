@@ -28,7 +28,7 @@ const (
 )
 
 // gcPercent is the heap's growth, in percent of what is in use, after which the garbage collector runs.
-const gcPercent = 50
+const gcPercent = 30
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -96,13 +96,24 @@ func serve(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) err
 		if locked, ok := errors.AsType[*blobstore.LockedError](err); ok {
 			return fmt.Errorf("another p2pd (pid %d) uses the data directory %s", locked.PID, locked.Dir)
 		}
-		return err
+		return allBusy(nodeConfig, err)
 	}
 	greet(stdout, n, cfg)
 	// Most of the heap is buffers that are used again: what the collector would let grow beside them is memory that the
 	// host's workload could have.
 	debug.SetGCPercent(gcPercent)
-	return n.Run(ctx)
+	return allBusy(nodeConfig, n.Run(ctx))
+}
+
+// allBusy makes of an error about one address one about all addresses that are in use. The node is closed by then.
+func allBusy(cfg node.Config, err error) error {
+	if _, ok := errors.AsType[*node.AddressError](err); !ok {
+		return err
+	}
+	if busy := cfg.Busy(); busy != nil {
+		return busy
+	}
+	return err
 }
 
 // newLogger writes for a person when it writes to a terminal, and else for programs.
