@@ -62,8 +62,8 @@ func TestAMemberThatHangsIsShownSoAtTheDeadline(t *testing.T) {
 			t.Errorf("c: %+v; want its answer", c)
 		}
 		want := []adminapi.Warning{
-			{Kind: adminapi.WarnUnreachable, Member: "b", Text: "no answer within 2s"},
-			{Kind: adminapi.WarnUnreachable, Member: "d", Text: "no answer within 2s"},
+			{Kind: adminapi.WarnUnreachable, Member: "b", Text: "does not answer: no answer within 2s"},
+			{Kind: adminapi.WarnUnreachable, Member: "d", Text: "does not answer: no answer within 2s"},
 		}
 		if !s.Degraded || !slices.Equal(s.Warnings, want) {
 			t.Errorf("degraded %v, warnings %v; want true, %v", s.Degraded, s.Warnings, want)
@@ -191,6 +191,66 @@ func TestTrustNoneAloneIsNoDegradation(t *testing.T) {
 		f.members[0].node.Trust = adminapi.TrustNone
 		if s, _ := collect(t, f); s.Degraded || len(s.Warnings) != 1 {
 			t.Errorf("degraded %v, warnings %v; want false and one", s.Degraded, s.Warnings)
+		}
+	})
+}
+
+func TestAMemberThatIsSilentIsNamedWithItsAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(member{id: "a"}, member{id: "b", state: adminapi.StateGone, fails: errors.New("is gone")},
+			member{id: "c", fails: errors.New("connection refused")}, member{id: "d", state: adminapi.StateGone, fails: errors.New("is gone")})
+		f.members[1].peer, f.members[2].peer = "10.0.0.2:7947", "10.0.0.3:7947"
+		s, _ := collect(t, f)
+		want := []adminapi.Warning{
+			{Kind: adminapi.WarnUnreachable, Member: "b", Text: "is gone (10.0.0.2:7947)"},
+			{Kind: adminapi.WarnUnreachable, Member: "c", Text: "does not answer: 10.0.0.3:7947: connection refused"},
+			{Kind: adminapi.WarnUnreachable, Member: "d", Text: "is gone"},
+		}
+		if !s.Degraded || !slices.Equal(s.Warnings, want) {
+			t.Errorf("degraded %v, warnings\n%v\nwant true,\n%v", s.Degraded, s.Warnings, want)
+		}
+	})
+}
+
+func TestAnUpstreamOutOfReachIsPointedOutAndDegradesWhenNobodyReachesIt(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		links    []adminapi.UpstreamLink // of each member
+		text     string                  // "": no warning
+		degraded bool
+	}{
+		{"all reach it", []adminapi.UpstreamLink{{Requests: 3}, {}}, "", false},
+		{"one does not", []adminapi.UpstreamLink{{Requests: 3, OpenBreaker: true}, {Requests: 1}, {}}, "docker.io cannot be reached from 1 of 3 members", false},
+		{"none does", []adminapi.UpstreamLink{{Requests: 3, OpenBreaker: true}, {Requests: 2, OpenBreaker: true}}, "docker.io cannot be reached from 2 of 2 members", true},
+		{"who has not asked does not know", []adminapi.UpstreamLink{{Requests: 3, OpenBreaker: true}, {}}, "docker.io cannot be reached from 1 of 2 members", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var members []member
+				for i, link := range test.links {
+					m := member{id: fmt.Sprint(i)}
+					m.node.Upstream.Upstreams = map[string]adminapi.UpstreamLink{"docker.io": link}
+					members = append(members, m)
+				}
+				s, _ := collect(t, newFarm(members...))
+				var want []adminapi.Warning
+				if test.text != "" {
+					want = []adminapi.Warning{{Kind: adminapi.WarnUpstream, Text: test.text}}
+				}
+				if s.Degraded != test.degraded || !slices.Equal(s.Warnings, want) {
+					t.Errorf("degraded %v, warnings %v; want %v, %v", s.Degraded, s.Warnings, test.degraded, want)
+				}
+			})
+		})
+	}
+}
+
+func TestTrustThatReachesNoOtherMachineIsNoWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(member{id: "a"})
+		f.members[0].node.Trust = adminapi.TrustLoopback
+		if s, _ := collect(t, f); s.Degraded || len(s.Warnings) != 0 {
+			t.Errorf("degraded %v, warnings %v; want neither", s.Degraded, s.Warnings)
 		}
 	})
 }

@@ -19,6 +19,7 @@ type member struct {
 	state string
 	takes time.Duration // to answer; hangs: for ever
 	fails error
+	peer  string // address
 	node  adminapi.NodeStatus
 }
 
@@ -58,7 +59,8 @@ func (f *farm) Node(context.Context) (adminapi.NodeStatus, error) {
 func (f *farm) Members(context.Context) ([]adminapi.Member, error) {
 	var list []adminapi.Member
 	for _, m := range f.members {
-		list = append(list, adminapi.Member{ID: m.id, State: m.state, Zone: m.node.Zone, Version: m.node.Version})
+		list = append(list, adminapi.Member{ID: m.id, State: m.state, Zone: m.node.Zone, Version: m.node.Version,
+			Addresses: adminapi.Addresses{Peer: m.peer}})
 	}
 	return list, f.broken
 }

@@ -1,10 +1,14 @@
 package registryapi_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +65,37 @@ func TestErrorsHaveTheSpecificationsCodes(t *testing.T) {
 				t.Errorf("HEAD %s = %d %q; want %d and no body", path, head.status, head.body, test.status)
 			}
 		}
+	}
+}
+
+func TestAnUpstreamThatIsNotConfiguredIsNamed(t *testing.T) {
+	var out bytes.Buffer
+	handler, err := registryapi.New(testConfig(), newMemory(), slog.New(slog.NewTextHandler(&out, nil)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, name := range map[string]string{
+		"/v2/nowhere.example/org/app/manifests/1":              "nowhere.example",
+		"/v2/org/app/manifests/1?ns=nowhere.example:5000":      "nowhere.example:5000",
+		"/v2/org/app/blobs/" + unknown + "?ns=%22quoted%22":    "the registry of that name",
+		"/v2/a/tags/list?ns=" + strings.Repeat("long", 30):     "the registry of that name",
+		"/v2/org/app/manifests/1?ns=%3Cscript%3Enowhere.local": "the registry of that name",
+	} {
+		r := httptest.NewRequest("GET", "http://localhost"+path, nil)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		var got struct {
+			Errors []struct{ Code, Message string }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Errors) != 1 {
+			t.Fatalf("GET %s = %d %q: %v", path, w.Code, w.Body, err)
+		}
+		if e, want := got.Errors[0], name+" is not among this node's upstreams"; w.Code != 404 || e.Code != "NAME_UNKNOWN" || e.Message != want {
+			t.Errorf("GET %s = %d %+v; want 404, NAME_UNKNOWN and %q", path, w.Code, e, want)
+		}
+	}
+	if log := out.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "upstream is not configured") {
+		t.Errorf("log is %q; want one warning for all of them", log)
 	}
 }
 

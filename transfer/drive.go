@@ -41,7 +41,7 @@ func (t *task) look(ctx context.Context) time.Duration {
 	if t.fetcher.Starving(now) {
 		t.goAbroad()
 	}
-	for _, r := range t.fetcher.Next(now, t.e.room(t.list.PieceSize())) {
+	for _, r := range t.fetcher.Next(now, t.allowed()) {
 		t.request(ctx, r)
 	}
 	for _, r := range t.fetcher.Cancels() {
@@ -50,6 +50,19 @@ func (t *task) look(ctx context.Context) time.Duration {
 	t.seed(ctx, now)
 	t.tell(now)
 	return t.sleep(now)
+}
+
+// firstFew is how many pieces a node asks for before it has any: all at once would delay the one that the client waits
+// for.
+const firstFew = 2
+
+// allowed is how many pieces may be asked for now. The caller holds mu.
+func (t *task) allowed() int {
+	room := t.e.room(t.list.PieceSize())
+	if t.fetcher.Count() == 0 {
+		room = min(room, max(0, firstFew-t.fetcher.Outstanding()))
+	}
+	return room
 }
 
 // sleep is how long until the logic wants to be asked again. The caller holds mu.
@@ -144,10 +157,10 @@ func (t *task) say(p swarm.Peer, pieces []uint32, seeding bool) {
 }
 
 // room is how many more pieces may be on their way to this node. What comes from the upstream counts too, but leaves
-// half of the budget to what comes from peers.
+// a quarter of the budget to what comes from peers.
 func (e *Engine) room(pieceSize int64) int {
 	all, peers := e.cfg.Budget, e.budget.Load()
-	return max(0, int(max(all/2-peers, all-peers-e.feeding.Load())/max(pieceSize, 1)))
+	return max(0, int(max(all/4-peers, all-peers-e.feeding.Load())/max(pieceSize, 1)))
 }
 
 // sendRoom is how many more pieces may be on their way from this node: a quarter of the budget, which fills any link.

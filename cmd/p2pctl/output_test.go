@@ -51,7 +51,7 @@ func TestColoursAreForTerminalsOfThoseWhoWantThem(t *testing.T) {
 	}
 }
 
-func TestTheFirstSocketThatExistsIsTaken(t *testing.T) {
+func TestTheFirstSocketThatAnswersIsTaken(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if got := firstSocket([]string{"a", "b"}); got != "" {
 		t.Errorf("firstSocket() = %q; want none", got)
@@ -102,5 +102,39 @@ func TestSizesAreForPeople(t *testing.T) {
 		if got := size(n); got != want {
 			t.Errorf("size(%d) = %q; want %q", n, got, want)
 		}
+	}
+}
+
+func TestASilentMemberIsNamedWithItsAddress(t *testing.T) {
+	for state, want := range map[string]string{"active": ", silent", adminapi.StateGone: "", adminapi.StateLeft: ""} {
+		if got := silent(adminapi.MemberStatus{Member: adminapi.Member{State: state}}); got != want {
+			t.Errorf("silent(%s) = %q; want %q", state, got, want)
+		}
+	}
+	w := adminapi.Warning{Kind: adminapi.WarnUnreachable, Member: "vm-1", Text: "does not answer: 10.0.0.3:7947: connection refused"}
+	if got, want := warningLine(w), "warning: vm-1 does not answer: 10.0.0.3:7947: connection refused"; got != want {
+		t.Errorf("warningLine() = %q; want %q", got, want)
+	}
+}
+
+func TestASocketThatANodeLeftBehindIsPassedBy(t *testing.T) {
+	dir := t.TempDir()
+	stale, live := filepath.Join(dir, "stale.sock"), filepath.Join(dir, "live.sock")
+	for path, left := range map[string]bool{stale: true, live: false} {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left { // as after kill -9
+			l.SetUnlinkOnClose(false)
+			_ = l.Close()
+		}
+		t.Cleanup(func() { _ = l.Close() })
+	}
+	if got := firstSocket([]string{filepath.Join(dir, "absent.sock"), stale, live}); got != live {
+		t.Errorf("firstSocket() = %q; want the one at which a node listens, %q", got, live)
+	}
+	if got := firstSocket([]string{stale}); got != "" {
+		t.Errorf("firstSocket() = %q; want none", got)
 	}
 }

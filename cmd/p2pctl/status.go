@@ -100,9 +100,9 @@ func memberTable(s adminapi.FarmStatus) *table {
 	return t
 }
 
-// silent marks a member of whom an answer was expected.
+// silent marks a member that is there, and of whom an answer was expected.
 func silent(m adminapi.MemberStatus) string {
-	if m.State == adminapi.StateLeft {
+	if m.State == adminapi.StateLeft || m.State == adminapi.StateGone {
 		return ""
 	}
 	return ", silent"

@@ -15,53 +15,55 @@ import (
 	"github.com/pullonce/pullonce/internal/images"
 )
 
-// demonstrate does it all. The report is nil when there was nothing to report; an error beside a report says what was
-// wrong with the pulls.
-func demonstrate(ctx context.Context, o options, out io.Writer) (_ *report, err error) {
-	if o.p2pd, err = filepath.Abs(o.p2pd); err != nil {
-		return nil, err
+// demonstrate does it all. What it returns is what went wrong outside of the pulls, which conclude is told about.
+func (d *demo) demonstrate(ctx context.Context) (err error) {
+	if d.p2pd, err = filepath.Abs(d.p2pd); err != nil {
+		return err
 	}
-	if _, err := os.Stat(o.p2pd); err != nil {
-		return nil, fmt.Errorf("the node's program is missing (make build): %w", err)
+	if _, err := os.Stat(d.p2pd); err != nil {
+		return fmt.Errorf("the node's program is missing (make build): %w", err)
 	}
-	dir, err := os.MkdirTemp("", "p2p-demo-")
+	removeAbandoned(os.TempDir())
+	dir, err := makeDir(d.keep)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
-		if o.keep {
-			_, _ = fmt.Fprintln(out, "Data and logs of the nodes are in", dir)
+		if d.keep {
+			_, _ = fmt.Fprintln(d.out, "Data and logs of the nodes are in", dir)
 			return
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	if o.hub {
-		return onFarm(ctx, o, dir, nil, out)
+	if d.hub {
+		d.onFarm(ctx, dir, nil)
+		return nil
 	}
-	return onStandIn(ctx, o, dir, out)
+	return d.onStandIn(ctx, dir)
 }
 
 // onStandIn makes an image, and a Docker Hub that has it.
-func onStandIn(ctx context.Context, o options, dir string, out io.Writer) (*report, error) {
-	if err := checkRoom(dir, o); err != nil {
-		return nil, err
+func (d *demo) onStandIn(ctx context.Context, dir string) error {
+	if err := checkRoom(dir, d.options); err != nil {
+		return err
 	}
 	start := time.Now()
-	made, err := makeImage(ctx, dir, o.layers)
+	made, err := makeImage(ctx, dir, d.layers)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, _ = fmt.Fprintf(out, "Made %s out of files of this machine: %d layers, %s (%.1f s).\n",
-		o.image, len(made.Layers), size(made.UniqueBytes()), time.Since(start).Seconds())
-	h, err := hub.Start(hub.Config{Rate: o.rate})
+	_, _ = fmt.Fprintf(d.out, "Made %s out of files of this machine: %d layers, %s (%.1f s).\n",
+		d.image, len(made.Layers), size(made.UniqueBytes()), time.Since(start).Seconds())
+	h, err := hub.Start(hub.Config{Rate: d.rate})
 	if err != nil {
-		return nil, fmt.Errorf("start the Docker Hub stand-in: %w", err)
+		return fmt.Errorf("start the Docker Hub stand-in: %w", err)
 	}
 	defer func() { _ = h.Close() }()
-	if err := made.AddTo(h, o.image.repository, o.image.reference); err != nil {
-		return nil, fmt.Errorf("put the image into the stand-in: %w", err)
+	if err := made.AddTo(h, d.image.repository, d.image.reference); err != nil {
+		return fmt.Errorf("put the image into the stand-in: %w", err)
 	}
-	return onFarm(ctx, o, dir, &standIn{h, made}, out)
+	d.onFarm(ctx, dir, &standIn{h, made})
+	return nil
 }
 
 // A standIn is the Docker Hub of this process and the image that it has.
@@ -70,25 +72,34 @@ type standIn struct {
 	image *images.Image
 }
 
-// onFarm starts the farm and has it pull twice. s is nil where the upstream is the real Docker Hub.
-func onFarm(ctx context.Context, o options, dir string, s *standIn, out io.Writer) (_ *report, err error) {
-	ctx, cancel := context.WithTimeout(ctx, timeLimit(o))
-	defer cancel()
+// onFarm starts the farm, has it pull twice, tells how that went, and stops the farm. s is nil where the upstream is the
+// real Docker Hub.
+func (d *demo) onFarm(ctx context.Context, dir string, s *standIn) {
 	upstream, cache := "", int64(64<<30)
 	if s != nil {
 		upstream, cache = s.URL(), 2*s.image.UniqueBytes()+64<<20
 	}
+	limited, cancel := context.WithTimeout(ctx, timeLimit(d.options))
+	defer cancel()
 	start := time.Now()
-	f, err := startFarm(ctx, o, dir, upstream, cache, out)
+	f, err := startFarm(limited, d.options, dir, upstream, cache, d.out)
 	defer f.stop()
-	if err != nil {
-		return nil, err
+	var r *report
+	if err == nil {
+		_, _ = fmt.Fprintf(d.out, "%s.\nAll of them pull %s at once:\n\n", introduce(f, s, d.options, time.Since(start)), d.image)
+		r, err = d.pullTwice(limited, f, s)
 	}
-	_, _ = fmt.Fprintf(out, "%s.\nAll of them pull %s at once:\n\n", introduce(f, s, o, time.Since(start)), o.image)
+	d.conclude(ctx, r, err)
+	if d.failed && len(f.hosts) > 0 {
+		_, _ = fmt.Fprintf(d.out, "Stopping %d nodes …\n", len(f.hosts))
+	}
+}
 
+// pullTwice reports what the farm does. An error beside a report says what was wrong with the pulls.
+func (d *demo) pullTwice(ctx context.Context, f *farm, s *standIn) (*report, error) {
 	link := &link{farm: f, standIn: s}
-	first := f.pull(ctx, o.image, link, out)
-	r := newReport(o, f, s, first)
+	first := f.pull(ctx, d.image, link, d.out)
+	r := newReport(d.options, f, s, first)
 	if first.err != nil || ctx.Err() != nil {
 		err := errors.Join(first.err, f.gone(), ctx.Err())
 		if s == nil {
@@ -99,7 +110,7 @@ func onFarm(ctx context.Context, o options, dir string, s *standIn, out io.Write
 	if err := r.account(ctx, f, link, first); err != nil {
 		return r, r.fail(err)
 	}
-	second := f.pull(ctx, o.image, link, io.Discard)
+	second := f.pull(ctx, d.image, link, io.Discard)
 	if second.err != nil {
 		return r, r.fail(fmt.Errorf("the second pull: %w", second.err))
 	}

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,15 +131,19 @@ func nothingLeft(t *testing.T) {
 }
 
 func TestWhoeverStopsItLeavesNothingBehind(t *testing.T) {
-	// A minute and more at that rate; it is stopped once the pull is on.
-	args := small(t, "-rate", "150kB")
+	// Ten seconds and more at that rate; it is stopped once the pull is on.
+	args := small(t, "-rate", "1MB")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	read, write := io.Pipe()
+	var shown bytes.Buffer
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		text := make([]byte, 4096)
 		for {
 			n, err := read.Read(text)
+			shown.Write(text[:n])
 			if strings.Contains(string(text[:n]), "over the link") {
 				stop()
 			}
@@ -149,6 +156,10 @@ func TestWhoeverStopsItLeavesNothingBehind(t *testing.T) {
 	start := time.Now()
 	code := run(ctx, args, write, &stderr)
 	_ = write.Close()
+	<-done
+	if !strings.Contains(shown.String(), "Stopping 3 nodes …") {
+		t.Errorf("stdout does not say that the nodes are being stopped:\n%s", &shown)
+	}
 	if code != exitFailed || !strings.Contains(stderr.String(), "stopped before the end") {
 		t.Errorf("run when stopped = %d, %q; want %d and that it was stopped", code, &stderr, exitFailed)
 	}
@@ -175,12 +186,78 @@ func TestANodeThatDoesNotStartIsToldWithItsLastWords(t *testing.T) {
 func TestWrongUsageIsRefused(t *testing.T) {
 	for _, args := range [][]string{
 		{"-nodes", "0"}, {"-nodes", "65"}, {"-rate", "fast"}, {"-layers", "12MiB,"}, {"-image", "library/python:3"},
-		{"-hub", "-image", "ghcr.io/a/b"}, {"-hub", "-image", "UPPER"}, {"more"}, {"-no-such-flag"},
+		{"-hub", "-image", "ghcr.io/a/b"}, {"-hub", "-image", "UPPER"}, {"more"}, {"-no-such-flag"}, {"-nodes", "abc"},
 	} {
 		var stderr bytes.Buffer
-		if code := run(t.Context(), args, io.Discard, &stderr); code != exitUsage || stderr.Len() == 0 {
-			t.Errorf("run(%q) = %d, %q; want %d and why", args, code, &stderr, exitUsage)
+		if code := run(t.Context(), args, io.Discard, &stderr); code != exitUsage || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("run(%q) = %d, %q; want %d and a line that says why", args, code, &stderr, exitUsage)
 		}
+	}
+}
+
+func TestHelpNamesTheFlags(t *testing.T) {
+	var stderr bytes.Buffer
+	if code := run(t.Context(), []string{"-h"}, io.Discard, &stderr); code != exitDone || !strings.Contains(stderr.String(), "-rate") {
+		t.Errorf("run(-h) = %d, %q; want %d and the flags", code, &stderr, exitDone)
+	}
+}
+
+func TestARateWithoutItsUnitIsAskedBack(t *testing.T) {
+	for text, want := range map[string]string{
+		"100": "rate 100 is 100 B/s; did you mean 100MB?", "50B": "did you mean 50MB?", "900kB": "rate 900kB is 900.0 kB/s; want 1MB or more",
+		"0": "", "1MB": "", "100MB/s": "", "6MiB": "",
+	} {
+		_, err := parseOptions([]string{"-rate", text}, io.Discard)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("parseOptions(-rate %s) = %v; want %q", text, err, want)
+		}
+	}
+}
+
+func TestAFileForTheReportThatCannotBeWrittenIsToldFirst(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	args := []string{"-json", filepath.Join(t.TempDir(), "absent", "report.json")}
+	if code := run(t.Context(), args, &stdout, &stderr); code != exitFailed || stdout.Len() > 0 || !strings.Contains(stderr.String(), "report.json") {
+		t.Errorf("run(%q) = %d, stdout %q, stderr %q; want %d before anything else", args, code, &stdout, &stderr, exitFailed)
+	}
+}
+
+func TestWhatAKilledDemoLeftBehindIsRemovedAtTheNextStart(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	abandoned := filepath.Join(dir, fmt.Sprintf("p2p-demo-%d-1234", ended.Process.Pid))
+	if err := os.MkdirAll(filepath.Join(abandoned, "host-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	running, err := makeDir(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := makeDir(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removeAbandoned(dir)
+	if _, err := os.Stat(abandoned); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is still there", abandoned)
+	}
+	for _, path := range []string{running, kept} {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("what is in use, or was to be kept, is gone: %v", err)
+		}
+	}
+}
+
+func TestAHostAloneSavesNothing(t *testing.T) {
+	r := &report{Hosts: make([]hostReport, 1), UniqueBytes: 1000, UpstreamBytes: 1100, UpstreamRatio: 1.1, PulledBytes: 1000, SavedBytes: -100}
+	var out bytes.Buffer
+	r.print(&out)
+	if text := out.String(); !strings.Contains(text, "Saved           nothing") || strings.Contains(text, "-1") {
+		t.Errorf("report of a host alone:\n%s", text)
 	}
 }
 

@@ -40,17 +40,42 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "demo:", err)
 		return exitUsage
 	}
-	r, err := demonstrate(ctx, o, stdout)
-	if r != nil {
-		r.print(stdout)
-		err = errors.Join(err, r.write(o.jsonFile))
-	}
+	file, err := openReport(o.jsonFile)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = errors.New("stopped before the end")
-		}
 		_, _ = fmt.Fprintln(stderr, "demo:", err)
 		return exitFailed
 	}
+	d := &demo{options: o, out: stdout, stderr: stderr, file: file}
+	if file != nil {
+		defer func() { _ = file.Close() }()
+	}
+	d.conclude(ctx, nil, d.demonstrate(ctx))
+	if d.failed {
+		return exitFailed
+	}
 	return exitDone
+}
+
+// A demo is one demonstration and where it speaks.
+type demo struct {
+	options
+	out, stderr io.Writer
+	file        *os.File // for the report as JSON; nil: none
+	failed      bool
+}
+
+// conclude tells people, and the file, how it went. It does so before the farm is stopped, which takes time.
+func (d *demo) conclude(ctx context.Context, r *report, err error) {
+	if r != nil {
+		r.print(d.out)
+		err = errors.Join(err, r.write(d.file))
+	}
+	if err == nil {
+		return
+	}
+	d.failed = true
+	if ctx.Err() != nil {
+		err = errors.New("stopped before the end")
+	}
+	_, _ = fmt.Fprintln(d.stderr, "demo:", err)
 }

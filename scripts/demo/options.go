@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -50,12 +51,12 @@ const (
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
-	var rate, layers, name string
+	var nodes, rate, layers, name string
 	set := flag.NewFlagSet("demo", flag.ContinueOnError)
-	set.SetOutput(stderr)
+	set.SetOutput(io.Discard) // an error is one line; all flags are for those who ask
 	set.StringVar(&o.p2pd, "p2pd", "bin/p2pd", "`path` of the node's program")
-	set.IntVar(&o.nodes, "nodes", 5, "`number` of hosts")
-	set.StringVar(&rate, "rate", "50MB", "`bytes` a second of the stand-in's link; 0: no limit")
+	set.StringVar(&nodes, "nodes", "5", "`number` of hosts")
+	set.StringVar(&rate, "rate", "50MB", "`bytes` a second of the stand-in's link, such as 100MB; 0: no limit")
 	set.StringVar(&layers, "layers", standInLayers, "`sizes` of the layers of the stand-in's image")
 	set.BoolVar(&o.hub, "hub", false, "pull from the real Docker Hub")
 	set.StringVar(&name, "image", "", "`name` of the image at Docker Hub, with -hub (default "+hubImage+")")
@@ -63,25 +64,41 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	set.BoolVar(&o.anyPorts, "any-ports", false, "free ports instead of 5000, 5080, 7946 and 7947")
 	set.BoolVar(&o.keep, "keep", false, "keep the temporary directory with the nodes' data and logs")
 	if err := set.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			set.SetOutput(stderr)
+			set.Usage()
+		}
 		return o, err
 	}
 	if set.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
 	}
-	return o, errors.Join(o.setNodes(), o.setRate(rate), o.setLayers(layers), o.setImage(name))
+	return o, errors.Join(o.setNodes(nodes), o.setRate(rate), o.setLayers(layers), o.setImage(name))
 }
 
-func (o *options) setNodes() error {
-	if o.nodes < 1 || o.nodes > maxNodes {
-		return fmt.Errorf("%d nodes: want 1 to %d", o.nodes, maxNodes)
+func (o *options) setNodes(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxNodes {
+		return fmt.Errorf("nodes %q: want a number from 1 to %d", text, maxNodes)
 	}
+	o.nodes = n
 	return nil
 }
+
+// minRate is the slowest link in bytes a second: the image takes 7 minutes over it.
+const minRate = 1e6
 
 func (o *options) setRate(text string) error {
 	n, err := humanize.ParseBytes(strings.TrimSuffix(text, "/s"))
 	if err != nil || n > 1<<50 {
 		return fmt.Errorf("rate %q: want bytes a second, such as 50MB or 6MiB, or 0 for no limit", text)
+	}
+	if n > 0 && n < minRate {
+		meant := "want 1MB or more"
+		if number := strings.TrimRight(strings.TrimSuffix(text, "/s"), " Bb"); strings.Trim(number, "0123456789") == "" {
+			meant = "did you mean " + number + "MB?"
+		}
+		return fmt.Errorf("rate %s is %s/s; %s", text, size(int64(n)), meant)
 	}
 	o.rate = int64(n)
 	if o.hub {

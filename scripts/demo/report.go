@@ -142,16 +142,27 @@ func (r *report) fail(err error) error {
 	return err
 }
 
-// write writes the report as JSON into a file; "" is nowhere.
-func (r *report) write(path string) error {
+// openReport opens the file for the report before anything else is done; "" is none. What is in it stays until there is
+// a report.
+func openReport(path string) (*os.File, error) {
 	if path == "" {
+		return nil, nil
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+}
+
+// write writes the report as JSON into a file; nil is nowhere.
+func (r *report) write(file *os.File) error {
+	if file == nil {
 		return nil
 	}
 	raw, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(raw, '\n'), 0o644)
+	_ = file.Truncate(0) // a pipe or a device has nothing to cut off
+	_, err = file.Write(append(raw, '\n'))
+	return err
 }
 
 func ratio(r float64) string { return fmt.Sprintf("%.2f", r) }

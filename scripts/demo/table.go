@@ -25,22 +25,32 @@ func (r *report) print(out io.Writer) {
 		row("%s", text)
 	}
 	_ = t.Flush()
-	p("")
 	if !accounted {
+		p("")
 		return
 	}
+	p("  (from disk: what the node had fetched ahead when its engine asked for it)\n")
 	counted := "counted by the nodes"
 	if r.StandIn {
 		counted = "counted on its sockets"
 	}
 	p("Over the link   %s, %s × the image's %s (%s)", size(r.UpstreamBytes), ratio(r.UpstreamRatio), size(r.UniqueBytes), counted)
-	p("Saved           %s of the %s that the hosts pulled, %.0f%%", size(r.SavedBytes), size(r.PulledBytes),
-		100*float64(r.SavedBytes)/float64(r.PulledBytes))
+	p("Saved           %s", r.saved())
 	p("Time            %s", r.time())
 	if a := r.Again; a != nil {
 		p("Once more       %.2f s, %s of %s from disk, %s over the link", a.Seconds, size(a.DiskBytes),
 			size(a.PulledBytes), size(a.UpstreamBytes))
 	}
+}
+
+// saved compares with hosts that each pull for themselves. A host alone has nobody to share with: that a little more
+// than its image crossed the link are the headers.
+func (r *report) saved() string {
+	if len(r.Hosts) == 1 || r.SavedBytes <= 0 {
+		return "nothing: it takes two hosts or more to share"
+	}
+	return fmt.Sprintf("%s of the %s that the hosts pulled, %.0f%%", size(r.SavedBytes), size(r.PulledBytes),
+		100*float64(r.SavedBytes)/float64(r.PulledBytes))
 }
 
 // time compares with the bound, where there is one.
