@@ -115,7 +115,7 @@ func (n *Node) open(ctx context.Context) error {
 func (n *Node) openFarm(ctx context.Context) error {
 	listen := net.ListenConfig{Control: transfer.SocketOptions}
 	var err error
-	if n.peer, err = listen.Listen(ctx, "tcp", n.cfg.PeerListen); err != nil {
+	if n.peer, err = listen.Listen(ctx, network("tcp", n.cfg.PeerListen), n.cfg.PeerListen); err != nil {
 		return addressError("peer.listen", n.cfg.PeerListen, err)
 	}
 	advertise, err := advertised(n.cfg.PeerAdvertise, n.peer)

@@ -20,6 +20,8 @@ import (
 const (
 	mostNeighbours = 24 // that a node gets when it registers
 	fewNeighbours  = 4  // that a node gets which has all it needs
+	pushSlots      = 4  // pieces that a source pushes at once
+	pushesEach     = 2  // of these, to one node
 )
 
 // Register lets a node into the swarm of a blob, for as long as it stays on the line.
@@ -236,6 +238,8 @@ func (t *task) openRegister() {
 	}
 	cfg := swarm.DefaultRegister(t.list.Count())
 	cfg.Zone = t.e.cfg.Self.Zone
+	// Few pushes at once: on a slow link each then arrives sooner, and goes on to the others sooner.
+	cfg.Seeder.Slots, cfg.Seeder.PerPeer = pushSlots, pushesEach
 	cfg.Importer = t.importer
 	cfg.Connected = t.connected
 	t.register = swarm.NewRegister(cfg, newRand())
