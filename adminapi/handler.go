@@ -127,15 +127,15 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout+h.cfg.AskTimeout)
+	turn, cancel := context.WithTimeout(r.Context(), timeout+h.cfg.AskTimeout)
 	defer cancel()
 	select {
 	case h.collections <- struct{}{}:
 		defer func() { <-h.collections }()
-	case <-ctx.Done():
+	case <-turn.Done():
 		return &AnswerError{http.StatusServiceUnavailable, codeBusy, "too many requests for the farm's status at once"}
 	}
-	s, err := Collect(ctx, h.farm, timeout)
+	s, err := Collect(r.Context(), h.farm, timeout)
 	if err != nil {
 		return err
 	}

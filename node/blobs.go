@@ -193,6 +193,9 @@ func (b *diskBlob) heal(ctx context.Context, w io.Writer, off, size int64) error
 		return err
 	}
 	b.rest = h
+	if got, err := h.Size(ctx); err != nil || got != b.blob.Size() {
+		return errors.Join(oci.ErrUnavailable, err)
+	}
 	b.n.served(fromPeer, size)
 	return h.WriteRange(ctx, w, off, size)
 }

@@ -35,6 +35,9 @@ func (n *Node) Referrers(ctx context.Context, repo oci.Repository, d oci.Digest,
 
 // list gets a page: the owner of the repository's name asks the upstream once per tag_ttl for the whole farm.
 func (n *Node) list(ctx context.Context, q transfer.Question) (registryapi.Page, error) {
+	if err := n.awaitFarm(ctx); err != nil {
+		return registryapi.Page{}, err
+	}
 	a, self, err := n.engine.Ask(ctx, listKey(q), q)
 	if self || n.mayFallBack(err) {
 		a, err = n.Document(ctx, q)

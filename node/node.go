@@ -92,7 +92,12 @@ func (n *Node) open(ctx context.Context) error {
 			n.engine.Rotted(d, piece)
 		}
 	}
-	store.MayDrop = func(ctx context.Context, digests []oci.Digest) []oci.Digest { return n.engine.Droppable(ctx, digests) }
+	store.MayDrop = func(ctx context.Context, digests []oci.Digest) []oci.Digest {
+		if n.engine == nil {
+			return nil // the store runs only after all is put together, but its hooks are set before
+		}
+		return n.engine.Droppable(ctx, digests)
+	}
 	if n.store, err = blobstore.Open(store, n.log); err != nil {
 		return err
 	}

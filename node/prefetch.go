@@ -134,6 +134,11 @@ func (p *prefetch) due(repo oci.Repository, d oci.Digest) []oci.Descriptor {
 
 // fetch gets one layer ahead, and lets it go when no client asks for it.
 func (p *prefetch) fetch(repo oci.Repository, l oci.Descriptor) {
+	select {
+	case <-p.n.placed:
+	default:
+		return // alone for a moment: what is not asked for need not be fetched then
+	}
 	h, err := p.n.engine.Get(transfer.Want{Repository: repo, Digest: l.Digest, Size: l.Size})
 	if err != nil {
 		return

@@ -40,6 +40,9 @@ func (r *ranged) Ready(ctx context.Context, off int64) error {
 	if off >= r.size {
 		return nil
 	}
+	if err := r.n.awaitFarm(ctx); err != nil {
+		return err
+	}
 	at := off - off%transfer.BlockSize
 	if h := r.n.engine.Peek(r.want); h != nil {
 		if r.whole = h; h.Near(off) {

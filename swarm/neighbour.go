@@ -207,6 +207,9 @@ func (f *Fetcher) Failed(p Peer, piece int, why Reason, now time.Duration) {
 	n.refusals++
 }
 
+// Begin says when the node began: before Config.StallAfter from then on it is not starving.
+func (f *Fetcher) Begin(now time.Duration) { f.lastArrival = now }
+
 // Starving tells whether the node lacks pieces and none has arrived for Config.StallAfter:
 // it should ask the owner for neighbours of any zone, saying that it has stalled.
 func (f *Fetcher) Starving(now time.Duration) bool {

@@ -239,5 +239,9 @@ func (t *task) takeCovered(ctx context.Context, i int) error {
 		partial.DropAhead(off, n)
 		return nil // it is read from the upstream then
 	}
+	if i < list.Known() && list.Check(i, *buf) != nil {
+		partial.DropAhead(off, n)
+		return nil
+	}
 	return t.take(ctx, list, piece.NewHasher(list), i, *buf)
 }

@@ -29,7 +29,9 @@ func (e *Engine) Ask(ctx context.Context, key string, q Question) (a Answer, sel
 		if ctx.Err() != nil {
 			return Answer{}, false, context.Cause(ctx)
 		}
-		lost = append(lost, owner)
+		if lost = append(lost, owner); len(lost) >= manyLost {
+			lost = e.unreachable(ctx, lost)
+		}
 	}
 	return Answer{}, true, nil
 }

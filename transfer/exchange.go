@@ -109,6 +109,9 @@ func (t *task) member(n Node) (*member, error) {
 func (t *task) meet(ctx context.Context, nodes []*transferpb.Node) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.list == nil {
+		return // nothing to talk about yet
+	}
 	for _, n := range nodes {
 		if n.GetId() == t.e.cfg.Self.ID || n.GetId() == "" || t.done {
 			continue

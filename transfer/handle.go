@@ -216,6 +216,9 @@ func (h *Handle) open() error {
 	t := h.task
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if h.size > 0 && t.list.Size() != h.size {
+		return fmt.Errorf("%s has %d bytes and not %d as was said before: %w", t.digest, t.list.Size(), h.size, oci.ErrUnavailable)
+	}
 	switch {
 	case t.small != nil:
 		data := t.small
@@ -308,7 +311,7 @@ func (t *task) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if asLost(err) != nil || asRedirect(err) != nil || asAgain(err) != nil || errors.Is(err, ErrStopped) {
+	if errors.Is(err, errAbandoned) || asLost(err) != nil || asRedirect(err) != nil || asAgain(err) != nil || errors.Is(err, ErrStopped) {
 		return fmt.Errorf("fetch %s: %w: %w", t.digest, oci.ErrUnavailable, err)
 	}
 	if errors.Is(err, blobstore.ErrDropped) || errors.Is(err, blobstore.ErrClosed) {

@@ -94,6 +94,15 @@ func (h *holders) noteFetching(digests []oci.Digest) {
 	}
 }
 
+func (h *holders) remove(d oci.Digest, id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.byDigest[d] = slices.DeleteFunc(h.byDigest[d], func(have string) bool { return have == id })
+	if len(h.byDigest[d]) == 0 {
+		delete(h.byDigest, d)
+	}
+}
+
 func (h *holders) add(d oci.Digest, id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -42,6 +42,9 @@ func (e *againError) Unwrap() error { return e.err }
 // againWait is how long a meeting point that has ended a swarm is left alone.
 const againWait = 100 * time.Millisecond
 
+// maxRefused is how many owners in a row may say that they cannot reach the upstream before a node goes there itself.
+const maxRefused = 2
+
 // maxMoves bounds how many meeting points one fetch goes through.
 const maxMoves = 32
 
@@ -49,7 +52,7 @@ const maxMoves = 32
 // end from the upstream itself.
 func (t *task) obtain(ctx context.Context) error {
 	lost := t.passedOver()
-	at := ""
+	at, refused := "", 0
 	var err error
 	for range maxMoves {
 		if at == "" {
@@ -66,9 +69,13 @@ func (t *task) obtain(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if err == nil || errors.Is(err, context.Canceled) {
+			err = &againError{at, errors.New("the stream ended")}
+		}
 		next := ""
 		switch gone, moved := asLost(err), asRedirect(err); {
 		case moved != nil:
+			t.e.holders.remove(t.digest, at) // a holder that sends on is none
 			if moved.node != at {
 				next = moved.node // also one that was lost: whoever named it has heard from it
 				lost = slices.DeleteFunc(lost, func(id string) bool { return id == next })
@@ -83,10 +90,18 @@ func (t *task) obtain(ctx context.Context) error {
 			}
 		case gone != nil:
 			t.log.Info("meeting point lost", slog.String("peer", gone.node), slog.Any("error", gone.err))
-			lost = append(lost, gone.node)
-		case errors.Is(err, oci.ErrUnavailable) && at != t.e.cfg.Self.ID && at != "" && t.e.cfg.UpstreamFallback:
-			// The owner cannot reach the upstream; this node may.
-			lost = t.everybody()
+			if lost = append(lost, gone.node); len(lost) >= manyLost {
+				lost = t.e.unreachable(ctx, lost)
+			}
+		case errors.Is(err, oci.ErrUnavailable) && at != t.e.cfg.Self.ID && at != "":
+			// That node cannot reach the upstream; the next owner may, and in the end this node itself.
+			if refused++; refused < maxRefused {
+				lost = append(lost, at)
+			} else if t.e.cfg.UpstreamFallback {
+				lost = t.everybody()
+			} else {
+				return err
+			}
 		default:
 			return err
 		}
@@ -177,6 +192,9 @@ func (t *task) join(ctx context.Context, at string, lost []string) error {
 		cancel()
 		return t.parted(ctx, node, err)
 	}
+	t.mu.Lock()
+	t.at = at
+	t.mu.Unlock()
 	ended := make(chan error, 1)
 	t.e.group.Go(func() {
 		defer cancel()
@@ -208,7 +226,7 @@ func (t *task) attended(ctx context.Context, stream transferpb.Transfer_Register
 		}
 		if more, stalled := t.lonely(); more {
 			if err := stream.Send(&transferpb.RegisterRequest{More: true, Stalled: stalled, Neighbours: t.neighbours()}); err != nil {
-				cancel()
+				look.Stop() // the stream has ended: attend says why
 			}
 		}
 	}

@@ -3,9 +3,11 @@ package transfer
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -79,6 +81,36 @@ func (e *Engine) reachable(ctx context.Context, n Node) bool {
 	}
 	e.lost.remove(n.ID)
 	return true
+}
+
+// manyLost is how many nodes a fetch must find lost, one after the other, before it asks all the others at once: a node
+// that was cut off from its farm must get to the upstream in time.
+const manyLost = 2
+
+// unreachable is lost and every other member that does not answer now.
+func (e *Engine) unreachable(ctx context.Context, lost []string) []string {
+	var mu sync.Mutex
+	out := slices.Clone(lost)
+	var g errgroup.Group
+	g.SetLimit(maxAsked)
+	for _, m := range e.directory.View().Members() {
+		if m.ID == e.cfg.Self.ID || slices.Contains(lost, m.ID) {
+			continue
+		}
+		g.Go(func() error {
+			if n, ok := e.directory.Lookup(m.ID); !ok || !e.reachable(ctx, n) {
+				mu.Lock()
+				defer mu.Unlock()
+				out = append(out, m.ID)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // none fails
+	for _, id := range out {
+		e.lost.add(id)
+	}
+	return out
 }
 
 // Ping answers a peer that asks whether this node is there.

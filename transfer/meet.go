@@ -80,6 +80,9 @@ func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.R
 	if owner != e.cfg.Self.ID && owner != "" && owner != q.GetNode().GetId() {
 		return nil, owner, nil
 	}
+	if owner == q.GetNode().GetId() {
+		return nil, owner, nil // it was sent here for a blob that is gone, and owns it
+	}
 	t, err := e.task(want)
 	return t, "", err
 }
@@ -91,7 +94,8 @@ type session struct {
 	stream transferpb.Transfer_RegisterServer
 	out    *outbox
 	m      *member
-	known  int // midstates that the node has been sent
+	list   *piece.List
+	known  int // its midstates that the node has been sent
 }
 
 // heartbeat is how often a registered node hears from its meeting point at least.
@@ -218,7 +222,7 @@ func (s *session) enter(q *transferpb.RegisterRequest) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, "no address")
 	}
-	s.m = m
+	s.m, s.list = m, t.list
 	m.guests = append(m.guests, s.out)
 	t.openRegister()
 	want := max(fewNeighbours, mostNeighbours-int(q.GetNeighbours()))
@@ -298,7 +302,7 @@ func (t *task) nodes(handles []swarm.Peer) []*transferpb.Node {
 
 // putMidstates queues the midstates that the node has not been sent.
 func (s *session) putMidstates() {
-	states := s.t.list.Midstates(s.known)
+	states := s.list.Midstates(s.known)
 	if len(states) == 0 {
 		return
 	}
@@ -325,7 +329,7 @@ func (s *session) talk(ctx context.Context, gone <-chan error) error {
 	beat := time.NewTicker(heartbeat / 2)
 	defer beat.Stop()
 	for {
-		grown := s.t.list.Grown()
+		grown := s.list.Grown()
 		s.putMidstates()
 		for _, m := range s.out.take() {
 			if err := s.stream.Send(m.(*transferpb.RegisterReply)); err != nil {

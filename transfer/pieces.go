@@ -30,9 +30,12 @@ func (t *task) request(ctx context.Context, r swarm.Request) {
 		t.e.budget.Add(-n)
 		t.mu.Lock()
 		defer t.mu.Unlock()
+		cancelled := ctx.Err() != nil // by this side, which no longer needs the piece from there
 		cancel()
-		delete(t.cancels, r)
-		if err != nil && t.list == list {
+		if !cancelled {
+			delete(t.cancels, r)
+		}
+		if err != nil && !cancelled && t.list == list {
 			t.refused(m, r, err)
 		}
 		t.wake()

@@ -59,7 +59,8 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 	}
 	id := list.ID()
 	t.e.sending.Add(n)
-	data := mem.NewBuffer(buf, slotPool{t.e, func() { t.e.sending.Add(-n) }})
+	defer t.e.sending.Add(-n) // a call that fails early never frees the buffer
+	data := mem.NewBuffer(buf, slotPool{t.e, func() {}})
 	msg := &bulk{
 		head: &transferpb.PushRequest{Digest: t.digest.String(), List: id[:], Piece: int32(i), Node: t.e.cfg.Self.ID},
 		data: mem.BufferSlice{data},
@@ -87,7 +88,11 @@ func (e *Engine) pushed(_ context.Context, b *bulk) (*transferpb.PushReply, erro
 		t.mu.Unlock()
 		return &transferpb.PushReply{Had: had}, nil
 	}
-	from := t.handles[q.GetNode()]
+	from, ok := t.handles[q.GetNode()]
+	if q.GetNode() != t.at && (!ok || t.members[from] == nil) {
+		t.mu.Unlock()
+		return &transferpb.PushReply{}, nil // nobody that this node takes part with
+	}
 	known := i < list.Known()
 	if !t.fetcher.Expect(i, t.e.now()) {
 		t.mu.Unlock()
@@ -107,9 +112,11 @@ func (e *Engine) pushed(_ context.Context, b *bulk) (*transferpb.PushReply, erro
 		t.fetcher.Unexpect(i)
 		if _, lied := errors.AsType[*oci.MismatchError](err); lied {
 			t.e.counters.mismatches.Add(1)
-			t.log.Warn("meeting point pushed a piece that does not match", slog.String("peer", q.GetNode()), slog.Int("piece", i))
-			if i == list.Count()-1 {
-				t.condemn(list)
+			t.log.Warn("peer pushed a piece that does not match", slog.String("peer", q.GetNode()), slog.Int("piece", i))
+			if m := t.members[from]; m != nil {
+				t.suspect(m, i, t.e.now())
+			} else if i == list.Count()-1 {
+				t.condemn(list) // the meeting point's own list does not lead to the digest
 			}
 		}
 	}

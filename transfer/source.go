@@ -233,6 +233,12 @@ func (t *task) take(ctx context.Context, list *piece.List, h *piece.Hasher, i in
 	default:
 		err = fmt.Errorf("piece %d of %s: %d are known: %w", i, t.digest, known, oci.ErrUnavailable)
 	}
+	if err != nil && i < known && list.Issuer() != t.e.cfg.Self.ID {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.condemn(list) // the upstream may be right and the list, which another node issued, wrong
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("upstream %s: %w", t.repo.Upstream, err)
 	}

@@ -50,6 +50,7 @@ type task struct {
 	pushing   map[swarm.Push]context.CancelFunc
 	waiters   int
 	touched   time.Duration // when the last waiter left or was there
+	at        string        // the meeting point that this node has registered with, if any
 	meeting   bool          // this node reads the upstream for the swarm, or has all of it
 	source    bool          // the upstream is being read
 	intends   bool          // it is about to be
@@ -179,6 +180,7 @@ func (t *task) begin(list *piece.List) error {
 	cfg := swarm.Default(list.Count())
 	cfg.Outstanding, cfg.StallAfter = t.e.cfg.Outstanding, t.e.cfg.PieceTimeout
 	t.fetcher = swarm.NewFetcher(cfg, has, newRand())
+	t.fetcher.Begin(t.e.now())
 	t.fetcher.SetKnown(list.Known())
 	t.uploads = swarm.NewUploads(t.e.cfg.UploadSlots)
 	t.register = nil
@@ -209,7 +211,7 @@ func (t *task) forget() {
 		}
 	}
 	t.members = make(map[swarm.Peer]*member)
-	t.register = nil
+	t.register, t.lastDoubts, t.elsewhere = nil, nil, nil
 }
 
 // extend takes midstates that the meeting point sent. The caller holds mu.
