@@ -14,8 +14,8 @@ run: build ## one node that mirrors Docker Hub on 127.0.0.1:5000, data under ./.
 	exec $(BIN)/p2pd --data-dir ./.p2pd
 
 .PHONY: test
-test: tools lint ## all tests
-	$(GO) test -timeout 20m ./...
+test: tools lint ## all tests; never from the cache, since some start programs that they build
+	$(GO) test -count=1 -timeout 20m ./...
 
 .PHONY: tools
 tools: ## what the tests need of the machine

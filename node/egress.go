@@ -14,8 +14,9 @@ const (
 	// egressTries is how often in a row the default upstream must be out of reach before the node says that it has no
 	// egress, which moves its part of the ring to others.
 	egressTries = 3
-	// egressWait is the time between two tries, and egressAgain the time between two looks of a node without egress.
-	egressWait, egressAgain = 10 * time.Second, time.Minute
+	// egressWait is the time between two tries, egressAgain that between two looks of a node without egress, and
+	// egressCheck that of one with.
+	egressWait, egressAgain, egressCheck = 10 * time.Second, time.Minute, 10 * time.Minute
 	// egressTimeout bounds one try.
 	egressTimeout = 5 * time.Second
 )
@@ -27,15 +28,21 @@ func (n *Node) watchEgress(ctx context.Context) error {
 	if n.cfg.Egress != EgressAuto {
 		return nil
 	}
-	failed, wait := 0, egressWait
+	failed := 0
 	for {
-		if n.reachesUpstream(ctx) {
-			return n.setEgress(true)
-		}
-		if failed++; failed == egressTries {
-			wait = egressAgain
-			if err := n.setEgress(false); err != nil {
+		wait := egressWait
+		switch reached := n.reachesUpstream(ctx); {
+		case reached:
+			failed, wait = 0, egressCheck
+			if err := n.setEgress(true); err != nil {
 				return err
+			}
+		default:
+			if failed++; failed >= egressTries {
+				wait = egressAgain
+				if err := n.setEgress(false); err != nil {
+					return err
+				}
 			}
 		}
 		select {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -156,8 +157,15 @@ func (n *Node) openAdmin() error {
 	return os.Chmod(n.cfg.AdminSocket, 0o660)
 }
 
-// serveAdmin starts the admin API on its listeners. Profiles are for the socket, whose file mode is the right to them.
-func (n *Node) serveAdmin(g *errgroup.Group) {
+// An adminDoor is the admin API on one listener.
+type adminDoor struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// buildAdmin makes the admin API for the listeners that there are. Profiles are for the socket, whose file mode is the
+// right to them.
+func (n *Node) buildAdmin() {
 	for _, l := range []net.Listener{n.adminHTTP, n.adminSock} {
 		if l == nil {
 			continue
@@ -169,9 +177,15 @@ func (n *Node) serveAdmin(g *errgroup.Group) {
 		} else {
 			cfg.Listen = []string{l.Addr().String()}
 		}
-		s := adminapi.NewServer(adminapi.New(cfg, operators{n}, n.metricsHandler(), n.log), n.log)
-		n.admin = append(n.admin, s)
-		g.Go(func() error { return ignoreStopped(s.Serve(l)) })
+		server := adminapi.NewServer(adminapi.New(cfg, operators{n}, n.metricsHandler(), n.log), n.log)
+		n.admin = append(n.admin, adminDoor{l, server})
+	}
+}
+
+// serveAdmin starts the admin API.
+func (n *Node) serveAdmin(g *errgroup.Group) {
+	for _, d := range n.admin {
+		g.Go(func() error { return ignoreStopped(d.server.Serve(d.listener)) })
 	}
 }
 

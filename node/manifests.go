@@ -55,7 +55,11 @@ func (n *Node) manifest(ctx context.Context, repo oci.Repository, d oci.Digest) 
 		if err != nil {
 			return nil, err
 		}
-		return a, n.takeManifest(ctx, repo, d, a)
+		if err := n.takeManifest(ctx, repo, d, a); err != nil {
+			n.log.Error("a peer gave another manifest", slog.String("digest", d.String()), slog.Any("error", err))
+			return n.manifestHere(ctx, repo, d)
+		}
+		return a, nil
 	})
 	if err != nil {
 		return "", nil, err

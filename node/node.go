@@ -49,7 +49,7 @@ type Node struct {
 	registry  *http.Server
 	adminHTTP net.Listener
 	adminSock net.Listener
-	admin     []*http.Server
+	admin     []adminDoor
 
 	life       context.Context // of Run, for what outlives a request
 	background sync.WaitGroup
@@ -165,7 +165,11 @@ func (n *Node) openDoors() error {
 	if err := n.openRegistry(); err != nil {
 		return err
 	}
-	return n.openAdmin()
+	if err := n.openAdmin(); err != nil {
+		return err
+	}
+	n.buildAdmin()
+	return nil
 }
 
 // Close gives back what Open took and Run has not. It may be called twice.
@@ -259,7 +263,11 @@ func (n *Node) stop(ctx context.Context) error {
 	defer cancel()
 	n.log.Info("node stops")
 	var doors sync.WaitGroup
-	for _, s := range append([]*http.Server{n.registry}, n.admin...) {
+	servers := []*http.Server{n.registry}
+	for _, d := range n.admin {
+		servers = append(servers, d.server)
+	}
+	for _, s := range servers {
 		doors.Go(func() {
 			if err := s.Shutdown(grace); err != nil {
 				_ = s.Close()

@@ -133,7 +133,7 @@ func (e *Engine) blockHere(ctx context.Context, w Want, size, off, n int64) ([]b
 	if _, err := e.store.Stat(w.Digest); err == nil || e.holders.of(w.Digest, e.lost.ids()) != "" {
 		return nil, ErrSwarm
 	}
-	result := e.blocks.DoChan(fmt.Sprintf("%s %d", w.Digest, off), func() (any, error) {
+	result := e.blocks.DoChan(fmt.Sprintf("%s %s %d", w.Repository, w.Digest, off), func() (any, error) {
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), blockLimit)
 		defer cancel()
 		return e.readBlock(own, w, size, off, n)

@@ -113,6 +113,7 @@ type Want struct {
 	Repository oci.Repository
 	Digest     oci.Digest
 	Size       int64 // bytes, as a manifest claims; 0 when not known
+	held       bool  // only what is whole here is wanted: nothing is to be fetched
 }
 
 // Get starts to fetch a blob, or joins the fetch that is going on. It does not wait; the Handle does. The fetch goes
@@ -122,7 +123,7 @@ func (e *Engine) Get(w Want) (*Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handle{task: t}, nil
+	return &Handle{task: t, want: w}, nil
 }
 
 // Peek joins the fetch of a blob if one is going on, and is nil if none is.
@@ -134,7 +135,7 @@ func (e *Engine) Peek(w Want) *Handle {
 		return nil
 	}
 	t.wait(+1)
-	return &Handle{task: t}
+	return &Handle{task: t, want: w}
 }
 
 // task finds or starts the task of a blob and counts a waiter.
@@ -143,6 +144,7 @@ func (e *Engine) task(w Want) (*task, error) {
 	defer e.mu.Unlock()
 	if t := e.tasks[w.Digest]; t != nil {
 		t.wait(+1)
+		t.release(w)
 		return t, nil
 	}
 	if e.ctx == nil || e.ctx.Err() != nil {

@@ -15,6 +15,7 @@ import (
 // goroutine, but for Close.
 type Handle struct {
 	task   *task
+	want   Want
 	reader io.Closer
 	write  func(ctx context.Context, w io.Writer, off, n int64) error
 	size   int64 // that a client was told; 0 before
@@ -148,13 +149,20 @@ const maxAnew = 2
 // again begins anew after err when that may help.
 func (h *Handle) again(err error, try int) bool {
 	_, lied := errors.AsType[*falseListError](err)
-	return lied && try < maxAnew && h.anew() == nil
+	return (lied || foreign(err) && h.task.repo != h.want.Repository) && try < maxAnew && h.anew() == nil
+}
+
+// foreign tells whether err is about the repository through which a blob was fetched, and says nothing to who came
+// through another one.
+func foreign(err error) bool {
+	return errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrNameUnknown) ||
+		errors.Is(err, oci.ErrUnauthorized) || errors.Is(err, oci.ErrDenied)
 }
 
 // anew leaves a task that has failed for a new one.
 func (h *Handle) anew() error {
 	old := h.task
-	t, err := old.e.task(Want{Repository: old.repo, Digest: old.digest, Size: old.claimed})
+	t, err := old.e.task(h.want)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pullonce/pullonce/oci"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
+	"github.com/pullonce/pullonce/ring"
 )
 
 const (
@@ -178,7 +179,14 @@ func (h *holders) round(ctx context.Context) {
 		owner := view.Owner(d)
 		perOwner[owner] = append(perOwner[owner], d)
 	}
-	for _, n := range h.e.directory.Others() {
+	others := h.e.directory.Others()
+	h.e.forgetStrangers(others, view)
+	for owner, digests := range perOwner {
+		if owner != h.e.cfg.Self.ID && !slices.ContainsFunc(others, func(n Node) bool { return n.ID == owner }) {
+			h.again(digests, false) // it is told when it is back
+		}
+	}
+	for _, n := range others {
 		all := h.mustHearAll(n, view.Hash())
 		digests := perOwner[n.ID]
 		if all {
@@ -197,6 +205,20 @@ func (h *holders) round(ctx context.Context) {
 			h.mu.Unlock()
 		}
 	}
+}
+
+// forgetStrangers closes the connections to nodes that are neither there nor have a place in the ring.
+func (e *Engine) forgetStrangers(others []Node, view *ring.View) {
+	known := make(map[string]bool)
+	for _, n := range others {
+		known[n.Address] = true
+	}
+	for _, m := range view.Members() {
+		if n, ok := e.directory.Lookup(m.ID); ok {
+			known[n.Address] = true
+		}
+	}
+	e.peers.forget(func(address string) bool { return known[address] })
 }
 
 // again keeps what an owner could not be told for the next round; who must hear all will hear it then anyway.

@@ -19,6 +19,21 @@ func (t *task) wait(n int) {
 	t.touched = t.e.now()
 }
 
+// release lets a task that was there to serve what is whole fetch as well, now that somebody wants the blob.
+func (t *task) release(w Want) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held && !w.held {
+		t.held, t.repo, t.claimed = false, w.Repository, w.Size
+	}
+}
+
+func (t *task) holdsOnly() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.held
+}
+
 // needed tells whether anybody waits for the blob or takes part in its swarm with this node.
 func (t *task) needed() bool {
 	t.mu.Lock()

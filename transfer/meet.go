@@ -41,17 +41,25 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 		return err
 	}
 	repo := oci.Repository{Upstream: q.GetUpstream(), Path: q.GetRepository()}
-	t, redirect, err := e.meetingPoint(d, repo, q)
-	if err != nil {
-		return stream.Send(&transferpb.RegisterReply{Error: wireError(err)})
+	for {
+		t, redirect, err := e.meetingPoint(d, repo, q)
+		if err != nil {
+			return stream.Send(&transferpb.RegisterReply{Error: wireError(err)})
+		}
+		if redirect != "" {
+			return stream.Send(&transferpb.RegisterReply{Redirect: redirect, Members: e.directory.Snapshot()})
+		}
+		s := &session{e: e, t: t, stream: stream, out: newOutbox()}
+		err = s.run(stream.Context(), q, repo)
+		t.wait(-1)
+		if !errors.Is(err, errForeign) {
+			return err
+		}
 	}
-	if redirect != "" {
-		return stream.Send(&transferpb.RegisterReply{Redirect: redirect, Members: e.directory.Snapshot()})
-	}
-	defer t.wait(-1)
-	s := &session{e: e, t: t, stream: stream, out: newOutbox()}
-	return s.run(stream.Context(), q, repo)
 }
+
+// errForeign says that a swarm ended because of a repository that the node which registers has not asked through.
+var errForeign = errors.New("the blob was not to be had through another repository")
 
 // meetingPoint is the task that serves a node that registers, with a waiter counted; or where the node must go.
 func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.RegisterRequest) (*task, string, error) {
@@ -104,6 +112,9 @@ const heartbeat = time.Second
 // run serves the node until it hangs up.
 func (s *session) run(ctx context.Context, q *transferpb.RegisterRequest, repo oci.Repository) error {
 	if err := s.await(ctx, s.t.listed); err != nil {
+		if foreign(err) && s.t.repo != repo {
+			return errForeign
+		}
 		return s.sendError(err)
 	}
 	if err := s.confirm(ctx, repo); err != nil {
@@ -194,7 +205,10 @@ func (s *session) inline(ctx context.Context) ([]byte, bool, error) {
 	if err := s.await(ctx, s.t.whole); err != nil {
 		return nil, false, err
 	}
-	buf, err := s.t.read(ctx, 0)
+	s.t.mu.Lock()
+	list := s.t.list
+	s.t.mu.Unlock()
+	buf, err := s.t.read(ctx, list, 0)
 	if err != nil {
 		return nil, false, err
 	}

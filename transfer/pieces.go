@@ -179,11 +179,12 @@ func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, 
 	if t == nil {
 		return reply, nil
 	}
-	if !t.admit(q, head) {
+	list := t.admit(q, head)
+	if list == nil {
 		return reply, nil
 	}
 	defer e.group.Done()
-	n := t.size(int(q.GetPiece()))
+	_, n := list.Bounds(int(q.GetPiece()))
 	if err := e.upload.WaitN(ctx, int(n)); err != nil {
 		t.sent(q.GetNode())
 		return nil, err
@@ -193,7 +194,7 @@ func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, 
 		t.e.sending.Add(-n)
 		t.sent(q.GetNode())
 	}
-	buf, err := t.read(ctx, int(q.GetPiece()))
+	buf, err := t.read(ctx, list, int(q.GetPiece()))
 	if err != nil {
 		done()
 		t.log.Warn("piece not readable", slog.Any("error", err))
@@ -207,28 +208,29 @@ func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, 
 	return reply, nil
 }
 
-// admit takes an upload slot for a request, or says in head why not. With true the caller owes group.Done.
-func (t *task) admit(q *transferpb.PieceRequest, head *transferpb.PieceReply) bool {
+// admit takes an upload slot for a request and gives the list that the piece belongs to, or says in head why not. With
+// a list the caller owes group.Done.
+func (t *task) admit(q *transferpb.PieceRequest, head *transferpb.PieceReply) *piece.List {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := int(q.GetPiece())
 	if t.done || t.fetcher == nil || !t.sameList(q.GetList()) || !t.fetcher.Has(i) {
-		return false
+		return nil
 	}
 	handle, ok := t.handles[q.GetNode()]
 	if !ok {
-		return false
+		return nil
 	}
 	seedOK := !t.seeding() || t.register.Seeder().Admit(handle, i, q.GetLone())
 	if !seedOK || t.e.sendRoom(t.list.PieceSize()) == 0 || !t.uploads.Admit(handle, q.GetUrgent() || q.GetLone(), t.e.now()) {
 		head.Status = transferpb.PieceReply_STATUS_BUSY
 		head.Load = int32(t.uploads.Load())
 		t.e.counters.busy.Add(1)
-		return false
+		return nil
 	}
 	head.Load = int32(t.uploads.Load())
 	t.e.group.Add(1)
-	return true
+	return t.list
 }
 
 // sameList tells whether a peer's pieces and this node's are checked by one list. A blob that is whole here has been
@@ -239,13 +241,6 @@ func (t *task) sameList(id []byte) bool {
 	}
 	mine := t.list.ID()
 	return string(mine[:]) == string(id)
-}
-
-func (t *task) size(i int) int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, n := t.list.Bounds(i)
-	return n
 }
 
 // sent gives an upload slot back.
@@ -281,7 +276,7 @@ func (e *Engine) taskOf(text string) *task {
 	if _, err := e.store.Stat(d); err != nil {
 		return nil
 	}
-	t, err := e.task(Want{Digest: d})
+	t, err := e.task(Want{Digest: d, held: true})
 	if err != nil {
 		return nil
 	}

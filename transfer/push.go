@@ -53,7 +53,7 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 	if err := t.e.upload.WaitN(ctx, int(n)); err != nil {
 		return nil, err
 	}
-	buf, err := t.read(ctx, i)
+	buf, err := t.read(ctx, list, i)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func (t *task) catchUp(ctx context.Context) error {
 			return nil
 		}
 		i := list.Known()
-		buf, err := t.read(ctx, i)
+		buf, err := t.read(ctx, list, i)
 		if err != nil {
 			return err
 		}

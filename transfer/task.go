@@ -36,6 +36,7 @@ type task struct {
 	mu        sync.Mutex
 	repo      oci.Repository // through which the upstream is asked
 	claimed   int64          // bytes, as a manifest says
+	held      bool           // nothing is to be fetched: the task is there to serve what is whole
 	list      *piece.List
 	partial   *blobstore.Partial
 	blob      *blobstore.Blob
@@ -78,7 +79,7 @@ type member struct {
 
 func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
 	return &task{
-		e: e, digest: w.Digest, cancel: cancel, repo: w.Repository, claimed: w.Size,
+		e: e, digest: w.Digest, cancel: cancel, repo: w.Repository, claimed: w.Size, held: w.held,
 		log:  e.log.With(slog.String("digest", w.Digest.String())),
 		kick: make(chan struct{}, 1), listed: make(chan struct{}), whole: make(chan struct{}), ended: make(chan struct{}), vouched: make(chan struct{}),
 		members: make(map[swarm.Peer]*member), handles: map[string]swarm.Peer{e.cfg.Self.ID: self}, next: self + 1,
@@ -95,7 +96,11 @@ func (t *task) run(ctx context.Context) {
 	if err == nil {
 		group.Go(func() { t.drive(ctx) })
 		group.Go(func() { t.watch(ctx, cancel) })
-		if !t.isComplete() {
+		switch {
+		case t.isComplete():
+		case t.holdsOnly():
+			err = fmt.Errorf("%s is not whole here any more: %w", t.digest, oci.ErrUnavailable)
+		default:
 			err = t.obtain(ctx)
 		}
 		if err == nil {
@@ -158,6 +163,10 @@ func (t *task) adopt(list *piece.List) error {
 		t.forget()
 	}
 	partial, err := t.e.store.OpenPartial(list)
+	if errors.Is(err, blobstore.ErrOtherList) {
+		// A range was read ahead of order meanwhile, with a list of its own: the blob goes on from there.
+		partial, err = t.e.store.FindPartial(t.digest)
+	}
 	if err != nil {
 		return fmt.Errorf("open partial blob %s: %w", t.digest, err)
 	}
@@ -279,10 +288,13 @@ func (t *task) vouch() {
 }
 
 // read gives piece i, which is checked, in a buffer of the engine's.
-func (t *task) read(ctx context.Context, i int) (*[]byte, error) {
+func (t *task) read(ctx context.Context, list *piece.List, i int) (*[]byte, error) {
 	t.mu.Lock()
-	list, partial, blob, small := t.list, t.partial, t.blob, t.small
+	same, partial, blob, small := t.list == list, t.partial, t.blob, t.small
 	t.mu.Unlock()
+	if !same {
+		return nil, fmt.Errorf("read piece %d of %s: the list has changed: %w", i, t.digest, oci.ErrNotFound)
+	}
 	off, n := list.Bounds(i)
 	buf := t.e.buffer(n)
 	var err error
