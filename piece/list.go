@@ -38,14 +38,6 @@ type ID [16]byte
 // String is the id in hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// IDFromBytes reads the 16 bytes of an id.
-func IDFromBytes(raw []byte) (ID, error) {
-	if len(raw) != len(ID{}) {
-		return ID{}, fmt.Errorf("piece list id of %d bytes", len(raw))
-	}
-	return ID(raw), nil
-}
-
 // A Header is what is fixed about a list when it is issued.
 type Header struct {
 	Digest    oci.Digest

@@ -107,10 +107,6 @@ func (s span) within(size int64) (off, n int64, ok bool) {
 	return s.first, min(s.last, size-1) - s.first + 1, true
 }
 
-func rangeFailure() *failure {
-	return &failure{status: http.StatusRequestedRangeNotSatisfiable, code: codeRangeInvalid, message: "range not satisfiable"}
-}
-
 // etagListed tells whether an If-None-Match header names etag, by weak comparison.
 func etagListed(header http.Header, etag string) bool {
 	for _, line := range header["If-None-Match"] {
