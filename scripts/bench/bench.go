@@ -35,6 +35,7 @@ type bench struct {
 	network int
 	made    map[string]*images.Image
 	folders int
+	memory  reserve
 }
 
 // A figure is one measurement, of one or more lines.
@@ -127,6 +128,7 @@ func (b *bench) take(ctx context.Context, f figure) *sheet {
 	s := &sheet{Name: f.name, About: f.about, Lines: []*line{}}
 	_, _ = fmt.Fprintf(b.log, "%s %s …\n", time.Now().Format("15:04:05"), f.name)
 	start := time.Now()
+	defer b.memory.close()
 	if err := f.measure(ctx, b, s); err != nil {
 		s.Error = err.Error()
 		_, _ = fmt.Fprintf(b.log, "  %v\n", err)

@@ -70,12 +70,13 @@ type coldPull struct {
 	first    time.Duration
 	took     time.Duration
 	upstream float64 // bytes from the upstream ÷ the blob's
+	plain    float64 // CPU-s per GiB of writing to a file just before
 }
 
 func (b *bench) pullCold(ctx context.Context, c *cache, h *hub.Hub, blob images.Blob, clients int) (p coldPull, err error) {
 	defer func() { err = errors.Join(err, c.close()) }()
 	h.Reset()
-	if _, err := b.warm(blob.Size); err != nil {
+	if _, err := b.warm(ctx, blob.Size); err != nil {
 		return p, err
 	}
 	before, err := quiet(ctx, c.pid)

@@ -96,7 +96,7 @@ func measureTransfer(ctx context.Context, b *bench, s *sheet) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, f.close()) }()
-		write, err := b.warm(image.Layers[0].Size)
+		write, err := b.warm(ctx, image.Layers[0].Size)
 		if err != nil {
 			return err
 		}
@@ -162,6 +162,7 @@ func measureFarm(nodes int) func(context.Context, *bench, *sheet) error {
 		cost := s.line("all nodes, per GiB delivered", "CPU-s/GiB", atMostAim(2.2, 1.8), "Kraken 2.3 to 3.4")
 		first := s.line("first byte of the slowest", "ms", below(50), "Kraken 3,500 to 13,000")
 		speed := s.line("delivered to all clients together", "GB/s", nil, "")
+		plain := s.line("for comparison: writing as much to a file", "CPU-s/GiB", nil, "")
 		image, err := b.image(120, b.size(gib))
 		if err != nil {
 			return err
@@ -178,6 +179,7 @@ func measureFarm(nodes int) func(context.Context, *bench, *sheet) error {
 			cost(p.cost)
 			first(millis(p.first))
 			speed(p.speed)
+			plain(p.plain)
 		}
 		return h.Close()
 	}
@@ -190,7 +192,7 @@ func (b *bench) farmPull(ctx context.Context, nodes int, h *hub.Hub, image *imag
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
 	blob := image.Layers[0]
-	if _, err := b.warm(int64(nodes) * blob.Size); err != nil {
+	if p.plain, err = b.warm(ctx, blob.Size); err != nil {
 		return p, err
 	}
 	before, err := quiet(ctx, f.pids()...)

@@ -150,6 +150,9 @@ func (r shapedRun) mean() float64 {
 	return mean(ratios)
 }
 
+// errBusyMachine says that no run of a pull counts.
+var errBusyMachine = errors.New("the machine was less idle than a run needs to count")
+
 // counted does runs until one counts, a bounded number of times.
 func (f *shapedFarm) counted(ctx context.Context, s *sheet, p shapedPull) (shapedRun, error) {
 	for i := 0; ; i++ {
@@ -166,7 +169,7 @@ func (f *shapedFarm) counted(ctx context.Context, s *sheet, p shapedPull) (shape
 			return r, nil
 		}
 		if i == repeats {
-			return r, fmt.Errorf("the machine was only %.0f%% idle in %d runs: they do not count", 100*r.idle, i+1)
+			return r, fmt.Errorf("%w: %.0f%% idle in the last of %d runs, %.3f times the bound", errBusyMachine, 100*r.idle, i+1, r.last())
 		}
 	}
 }
@@ -182,6 +185,10 @@ func (f *shapedFarm) run(ctx context.Context, p shapedPull) (r shapedRun, err er
 	if r.bound.link, err = goodput(ctx, f.hosts[1], f.hosts[2]); err != nil {
 		return r, err
 	}
+	if err := f.bench.memory.hold(ctx); err != nil {
+		return r, err
+	}
+	defer f.bench.memory.rest()
 	if err := f.start(ctx); err != nil {
 		return r, errors.Join(err, f.clear())
 	}

@@ -1,18 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 )
 
-// warm writes so many bytes to a file, removes it, and returns what that took in CPU-s per GiB. It has two uses. The
-// memory for what comes next is there: under a hypervisor, the first use of a page that the host has not yet given, or
-// has taken back, costs several times what writing to it does, and would be charged to whom it happens to meet. And the
-// cost of the plain write stands beside the figure.
-func (b *bench) warm(bytes int64) (float64, error) {
-	// The second time is the one that counts: the first one may pay for the pages.
-	if _, err := b.plainWrite(bytes); err != nil {
+// warm has the memory for what comes next at hand, until the figure is done, and writes so many bytes to a file, which
+// is what the disk cache costs by itself, in CPU-s per GiB.
+func (b *bench) warm(ctx context.Context, bytes int64) (float64, error) {
+	if err := b.memory.hold(ctx); err != nil {
 		return 0, err
 	}
 	return b.plainWrite(bytes)
