@@ -69,7 +69,7 @@ func (p *Partial) writeAhead(i int, at int64, data []byte) error {
 	case inMemory:
 		return ErrWindow
 	}
-	if err := p.store.disk.writeAt(p.file, data, at); err != nil {
+	if err := p.store.disk.writeAt(p.file, at, data); err != nil {
 		p.toMemory(err)
 		return ErrWindow
 	}

@@ -35,6 +35,8 @@ type Config struct {
 	// MayDrop asks the owners which of these blobs may be evicted, and returns those. Nil: all. It is called by Run
 	// alone. Under pressure (the hard limit is reached) the least valuable go unasked.
 	MayDrop func(context.Context, []oci.Digest) []oci.Digest
+	// OnDrop hears of a whole blob that was evicted, asked for or not. Called without locks; must not block.
+	OnDrop func(oci.Digest)
 	// OnRot hears of a piece on disk that turned out to be wrong: the blob is partial again and lacks that piece. The
 	// piece is -1 when the whole blob had to go. Called without locks; may call the store.
 	OnRot func(d oci.Digest, piece int)

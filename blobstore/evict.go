@@ -208,6 +208,9 @@ func (s *Store) drop(c candidate) {
 		s.logError("evict blob", c.digest, err)
 		return
 	}
+	if s.cfg.OnDrop != nil && !c.partial {
+		s.cfg.OnDrop(c.digest)
+	}
 	s.count.evicted.Add(1)
 	s.count.evictedBytes.Add(c.size)
 	s.log.Debug("blob evicted", slog.String("digest", c.digest.String()), slog.Int64("size", c.size))

@@ -3,6 +3,7 @@ package blobstore
 import (
 	"log/slog"
 	"os"
+	"slices"
 )
 
 // A faultyDisk asks before each operation whether it fails.
@@ -35,12 +36,13 @@ func (d faultyDisk) readAt(f *os.File, data []byte, off int64) error {
 	return d.osDisk.readAt(f, data, off)
 }
 
-func (d faultyDisk) writeAt(f *os.File, data []byte, off int64) error {
+func (d faultyDisk) writeAt(f *os.File, off int64, parts ...[]byte) error {
+	data := slices.Concat(parts...)
 	if err := d.fault("write", f.Name()); err != nil {
-		_ = d.osDisk.writeAt(f, data[:len(data)/2], off) // a disk that fails may have taken a part
+		_ = d.osDisk.writeAt(f, off, data[:len(data)/2]) // a disk that fails may have taken a part
 		return &os.PathError{Op: "write", Path: f.Name(), Err: err}
 	}
-	return d.osDisk.writeAt(f, data, off)
+	return d.osDisk.writeAt(f, off, parts...)
 }
 
 func (d faultyDisk) truncate(f *os.File, size int64) error {

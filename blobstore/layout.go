@@ -76,7 +76,7 @@ func (s *Store) replace(name string, data []byte, durable bool) error {
 	if err != nil {
 		return err
 	}
-	err = s.disk.writeAt(f, data, 0)
+	err = s.disk.writeAt(f, 0, data)
 	if err == nil && durable {
 		err = s.disk.syncData(f)
 	}

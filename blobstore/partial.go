@@ -84,13 +84,13 @@ func (p *Partial) Complete() bool {
 	return p.seen.Full() || p.good.Count()+p.stale.Count() == p.list.Count() && p.list.Known() == p.list.Count()
 }
 
-// WritePiece takes piece i, which the caller has checked against the list, and wakes who waits for it. A piece that is
-// there already is taken for written. Calls for different pieces run at once. When the disk does not take the piece the
+// WritePiece takes piece i, which the caller has checked against the list, in one part or several, and wakes who waits
+// for it. A piece that is there already is taken for written. Calls for different pieces run at once. When the disk does not take the piece the
 // blob goes on in memory; there a piece outside of Window is ErrWindow.
-func (p *Partial) WritePiece(i int, data []byte) error {
+func (p *Partial) WritePiece(i int, parts ...[]byte) error {
 	off, n := p.list.Bounds(i)
-	if i < 0 || i >= p.list.Count() || int64(len(data)) != n {
-		return fmt.Errorf("write piece %d of %s: %d bytes", i, p.list.Digest(), len(data))
+	if got := sizeOf(parts); i < 0 || i >= p.list.Count() || got != n {
+		return fmt.Errorf("write piece %d of %s: %d bytes", i, p.list.Digest(), got)
 	}
 	p.gate.RLock()
 	defer p.gate.RUnlock()
@@ -99,9 +99,9 @@ func (p *Partial) WritePiece(i int, data []byte) error {
 		return err
 	}
 	if !inMemory {
-		err := p.store.disk.writeAt(p.file, data, off)
+		err := p.store.disk.writeAt(p.file, off, parts...)
 		if err != nil && p.store.relieve(err, p.list.Digest()) {
-			err = p.store.disk.writeAt(p.file, data, off)
+			err = p.store.disk.writeAt(p.file, off, parts...)
 		}
 		if err == nil {
 			p.mark(i)
@@ -109,7 +109,15 @@ func (p *Partial) WritePiece(i int, data []byte) error {
 		}
 		p.toMemory(err)
 	}
-	return p.keepInMemory(i, data)
+	return p.keepInMemory(i, parts)
+}
+
+func sizeOf(parts [][]byte) int64 {
+	n := 0
+	for _, part := range parts {
+		n += len(part)
+	}
+	return int64(n)
 }
 
 func (p *Partial) beforeWrite(i int) (inMemory, done bool, err error) {

@@ -79,7 +79,7 @@ func (s *Store) writeTemp(data []byte) (name string, err error) {
 	if err != nil {
 		return "", err
 	}
-	err = s.disk.writeAt(f, data, 0)
+	err = s.disk.writeAt(f, 0, data)
 	if err == nil {
 		err = s.disk.syncData(f)
 	}

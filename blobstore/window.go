@@ -1,9 +1,9 @@
 package blobstore
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -147,7 +147,7 @@ func (p *Partial) needed() (from, limit int) {
 
 // keepInMemory puts a copy of a checked piece into the window. One that all readers have passed is only noted when there
 // is no room left.
-func (p *Partial) keepInMemory(i int, data []byte) error {
+func (p *Partial) keepInMemory(i int, parts [][]byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.good.Has(i) {
@@ -165,7 +165,7 @@ func (p *Partial) keepInMemory(i int, data []byte) error {
 	for len(p.window.pieces) >= p.room() {
 		p.release(from, to)
 	}
-	p.window.pieces[i] = bytes.Clone(data)
+	p.window.pieces[i] = slices.Concat(parts...)
 	p.good.Set(i)
 	return nil
 }

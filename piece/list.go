@@ -189,17 +189,21 @@ func (l *List) Extend(first int, states []byte) error {
 	return nil
 }
 
-// Check hashes data once and tells whether it is piece i. It must be known (i < Known). The error is an
-// *oci.MismatchError, for the last piece also when only the whole digest does not hold.
-func (l *List) Check(i int, data []byte) error {
-	_, n := l.Bounds(i)
-	if int64(len(data)) != n {
+// Check hashes data, in one part or several, once and tells whether it is piece i. It must be known (i < Known). The
+// error is an *oci.MismatchError, for the last piece also when only the whole digest does not hold.
+func (l *List) Check(i int, parts ...[]byte) error {
+	off, n := l.Bounds(i)
+	for _, part := range parts {
+		n -= int64(len(part))
+	}
+	if n != 0 {
 		return &oci.MismatchError{Digest: l.header.Digest, Piece: i}
 	}
 	start, end := l.ends(i)
-	off, _ := l.Bounds(i)
 	h := l.alg.resume(start, off)
-	_, _ = h.Write(data)
+	for _, part := range parts {
+		_, _ = h.Write(part)
+	}
 	if end != nil && bytes.Equal(l.alg.state(h), end) {
 		return nil
 	}
