@@ -51,6 +51,9 @@ func (c *Client) Blob(ctx context.Context, path string, d oci.Digest, off, n int
 		_ = a.Close()
 		return nil, c.explain(ctx, what, err)
 	}
+	if body.Ranged || off > 0 || n >= 0 && body.Size > n {
+		c.ranges.note(body.Ranged)
+	}
 	return body, nil
 }
 

@@ -11,17 +11,9 @@ import (
 )
 
 const (
-	minBurst = 64 << 10
-	maxBurst = 1 << 20 // the piece that most reads ask for
 	// minFirstRead is what a first read gets when its caller came late: the byte may be in the socket already.
 	minFirstRead = time.Second
 )
-
-// burst is how much is read at once under a limit: an eighth of a second's worth, so that streams that share it take
-// turns.
-func burst(bytesPerSecond int64) int {
-	return int(min(max(bytesPerSecond/8, minBurst), maxBurst))
-}
 
 // A reader is the body of an answer, with deadlines, the limit on the rate, and the slot that it holds until closed.
 type reader struct {
@@ -53,8 +45,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	if r.err = r.hold(); r.err != nil {
 		return 0, r.err
 	}
-	if l := r.client.limiter; l != nil && len(p) > l.Burst() {
-		p = p[:l.Burst()]
+	for _, l := range r.client.limits {
+		p = p[:min(len(p), l.Burst())]
 	}
 	began := time.Now()
 	r.arm(began)
@@ -97,9 +89,11 @@ func (r *reader) count(n int, took time.Duration) {
 	r.since += int64(n)
 	r.waited += took
 	r.client.counters.bytes.Add(int64(n))
-	if l := r.client.limiter; l != nil {
-		now := time.Now()
-		r.pause = now.Add(l.ReserveN(now, n).DelayFrom(now))
+	now := time.Now()
+	for _, l := range r.client.limits {
+		if until := now.Add(l.ReserveN(now, n).DelayFrom(now)); until.After(r.pause) {
+			r.pause = until
+		}
 	}
 	if r.waited < 2*r.client.cfg.StallTimeout {
 		return

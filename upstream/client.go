@@ -32,7 +32,8 @@ type Client struct {
 	own       *breaker // of base's host
 	streams   *semaphore.Weighted
 	small     *semaphore.Weighted
-	limiter   *rate.Limiter // nil: no limit
+	limits    []*rate.Limiter
+	ranges    ranges
 	counters  counters
 }
 
@@ -61,8 +62,10 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 		streams:   semaphore.NewWeighted(int64(cfg.MaxConcurrent)),
 		small:     semaphore.NewWeighted(int64(cfg.MaxConcurrent)),
 	}
-	if cfg.BytesPerSecond > 0 {
-		c.limiter = rate.NewLimiter(rate.Limit(cfg.BytesPerSecond), burst(cfg.BytesPerSecond))
+	for _, l := range []*Limit{NewLimit(cfg.BytesPerSecond), cfg.Shared} {
+		if l != nil {
+			c.limits = append(c.limits, l.limiter)
+		}
 	}
 	c.authority = newAuthority(cfg, base, c.roundTrip)
 	return c, nil

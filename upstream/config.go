@@ -69,6 +69,8 @@ type Config struct {
 	MaxConcurrent int
 	// BytesPerSecond limits what all answers together are read at. Default 0: no limit.
 	BytesPerSecond int64
+	// Shared, when set, limits what this upstream's answers and those of all others that have it are read at together.
+	Shared *Limit
 	// FirstByteTimeout is the time from the start of a request to the first byte of the answer, with connecting,
 	// tokens, redirects and retries included. Default 8 s: the registry door answers its clients within 10 s.
 	FirstByteTimeout time.Duration

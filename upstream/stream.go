@@ -29,6 +29,7 @@ type Stream struct {
 	at     int64 // the next byte
 	end    int64 // exclusive; -1: not known
 	size   int64 // of the whole blob; -1: not known
+	skip   int64 // bytes of the body that come before at
 	tries  int   // resumptions in a row without progress
 	mark   int64 // at, when tries was last 0
 	pause  *backoff.ExponentialBackOff
@@ -42,8 +43,8 @@ type Stream struct {
 // Stream is Blob with resumption: Read goes on after a cut or a stall, with a wait that grows, and waits for a
 // Retry-After of up to Config.StallTimeout. After Config.Resumes of them in a row without progress the last error is
 // returned. An upstream that knows no ranges answers with the whole blob: what comes before off, or before the byte where
-// the stream was cut, is read and thrown away (Stats.Reread), and the stream goes to the blob's end, since the rest is
-// on its way already: see End.
+// the stream was cut, is thrown away by the next Read (Stats.Reread), and the stream goes to the blob's end, since the
+// rest is on its way already: see Skip and End.
 func (c *Client) Stream(ctx context.Context, path string, d oci.Digest, off, n int64) (*Stream, error) {
 	body, err := c.Blob(ctx, path, d, off, n)
 	if err != nil {
@@ -69,6 +70,10 @@ func (c *Client) Stream(ctx context.Context, path string, d oci.Digest, off, n i
 // upstream does not know ranges and answers with the whole blob.
 func (s *Stream) End() int64 { return s.end }
 
+// Skip is how many bytes before the next one the upstream sends although they were not asked for. A caller to whom that
+// is too much closes the stream without reading it.
+func (s *Stream) Skip() int64 { return s.skip }
+
 // Size is the size of the whole blob as the upstream says, -1 when it does not.
 func (s *Stream) Size() int64 { return s.size }
 
@@ -78,16 +83,26 @@ func (s *Stream) fit(body *Body) error {
 		return fmt.Errorf("get blob %s of %s at %s: %w: size was %d and is %d", s.digest, s.path, s.client.cfg.Name,
 			oci.ErrUnavailable, s.size, body.Size)
 	}
-	if body.Ranged || s.at == 0 {
+	if s.skip = 0; body.Ranged || s.at == 0 {
 		return nil
 	}
 	if s.end = body.Size; body.Size < 0 {
 		s.end = -1
 	}
-	s.client.log.Warn("upstream knows no ranges and sends again what was read",
-		slog.String("digest", s.digest.String()), slog.Int64("bytes", s.at))
-	n, err := io.CopyN(io.Discard, body, s.at)
+	s.skip = s.at
+	return nil
+}
+
+// discard throws away what comes before the byte where the stream is.
+func (s *Stream) discard() error {
+	if s.skip == 0 {
+		return nil
+	}
+	s.client.log.Warn("upstream knows no ranges and sends what was not asked for",
+		slog.String("digest", s.digest.String()), slog.Int64("bytes", s.skip))
+	n, err := io.CopyN(io.Discard, s.body, s.skip)
 	s.client.counters.reread.Add(n)
+	s.skip -= n
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("get blob %s of %s at %s: %w: it ends at byte %d", s.digest, s.path, s.client.cfg.Name, oci.ErrUnavailable, n)
 	}
@@ -103,6 +118,10 @@ func (s *Stream) Read(p []byte) (int, error) {
 		}
 		if s.end >= 0 && int64(len(p)) > s.end-s.at {
 			p = p[:s.end-s.at]
+		}
+		if err := s.discard(); err != nil {
+			s.err = s.resume(err)
+			continue
 		}
 		n, err := s.body.Read(p)
 		s.advance(n)
