@@ -112,10 +112,10 @@ func (n *Node) statBlob(ctx context.Context, repo oci.Repository, d oci.Digest) 
 			return int64(0), err
 		}
 		q := transfer.Question{Kind: transfer.Confirm, Repository: repo, Reference: d.String()}
-		a, self, err := n.engine.Ask(ctx, d.String(), q)
-		if self || n.mayFallBack(err) {
-			return n.confirmHere(ctx, repo, d)
-		}
+		a, err := n.engine.Ask(ctx, d.String(), q, func(ctx context.Context) (transfer.Answer, error) {
+			size, err := n.confirmHere(ctx, repo, d)
+			return transfer.Answer{Digest: d, Size: size}, err
+		})
 		if err != nil {
 			return int64(0), err
 		}
@@ -128,22 +128,33 @@ func (n *Node) statBlob(ctx context.Context, repo oci.Repository, d oci.Digest) 
 	return v.(int64), nil
 }
 
-// confirmHere asks the upstream whether repo has a blob, by a HEAD, unless that is known.
+// confirmHere asks the upstream whether repo has a blob, by a HEAD, unless that is known here, or, when the upstream
+// cannot be asked, to another node.
 func (n *Node) confirmHere(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
 	if n.links.has(repo, d) {
-		size, ok := n.links.size(repo, d)
-		if !ok {
-			size = -1
-		}
-		return size, nil
+		return n.linkedSize(repo, d), nil
 	}
 	v, err := n.flights.do(ctx, "upstream stat "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
-		return n.upstreams.StatBlob(ctx, repo, d)
+		size, err := n.upstreams.StatBlob(ctx, repo, d)
+		if err != nil && cannotAsk(err) {
+			if size, ok := n.confirmedElsewhere(ctx, repo, d); ok {
+				return size, nil
+			}
+		}
+		return size, err
 	})
 	if err != nil {
 		return 0, err
 	}
 	return v.(int64), nil
+}
+
+// linkedSize is the size in bytes of a blob that repo has confirmed, -1 when it is not known.
+func (n *Node) linkedSize(repo oci.Repository, d oci.Digest) int64 {
+	if size, ok := n.links.size(repo, d); ok {
+		return size
+	}
+	return -1
 }
 
 // StatBlob serves the registry door. It never makes the farm fetch the blob.
@@ -179,15 +190,21 @@ func (b *diskBlob) Ready(context.Context, int64) error { return nil }
 func (b *diskBlob) WriteRange(ctx context.Context, w io.Writer, off, size int64) error {
 	sent := &position{Writer: w}
 	err := b.reader.WriteRange(ctx, sent.target(), off, size)
+	given := tally{transfer.FromDisk: sent.n}
 	if _, rotten := errors.AsType[*oci.MismatchError](err); rotten && b.rest == nil {
-		return b.heal(ctx, w, off+sent.n, size-sent.n)
+		err = b.heal(ctx, w, off+sent.n, size-sent.n, &given)
 	}
-	b.n.served(fromDisk, sent.n)
+	b.n.metrics.count(given)
 	return err
 }
 
-// heal sends the rest from a fetch, which needs only what has rotted.
-func (b *diskBlob) heal(ctx context.Context, w io.Writer, off, size int64) error {
+// heal sends the rest from a fetch, which needs only what has rotted, and adds it to given. Without its place in the
+// ring the node would fetch from the upstream what the farm has.
+func (b *diskBlob) heal(ctx context.Context, w io.Writer, off, size int64, given *tally) error {
+	if err := b.n.awaitFarm(ctx); err != nil {
+		return err
+	}
+	b.n.metrics.healed.Inc()
 	h, err := b.n.engine.Get(transfer.Want{Repository: b.repo, Digest: b.blob.Digest(), Size: b.blob.Size()})
 	if err != nil {
 		return err
@@ -196,8 +213,13 @@ func (b *diskBlob) heal(ctx context.Context, w io.Writer, off, size int64) error
 	if got, err := h.Size(ctx); err != nil || got != b.blob.Size() {
 		return errors.Join(oci.ErrUnavailable, err)
 	}
-	b.n.served(fromPeer, size)
-	return h.WriteRange(ctx, w, off, size)
+	if err := h.Ready(ctx, off); err != nil {
+		return err
+	}
+	from, sent := h.Source(), &position{Writer: w}
+	err = h.WriteRange(ctx, sent.target(), off, size)
+	given[from] += sent.n
+	return err
 }
 
 func (b *diskBlob) Close() error {
@@ -222,16 +244,11 @@ func (a *arriving) Size() int64 { return a.size }
 func (a *arriving) Ready(ctx context.Context, off int64) error { return a.handle.Ready(ctx, off) }
 
 func (a *arriving) WriteRange(ctx context.Context, w io.Writer, off, size int64) error {
-	source := fromPeer
-	switch {
-	case a.handle.Complete():
-		source = fromDisk
-	case a.handle.Reads():
-		source = fromUpstream
-	}
-	sent := &position{Writer: w}
+	from, sent := a.handle.Source(), &position{Writer: w}
 	err := a.handle.WriteRange(ctx, sent.target(), off, size)
-	a.n.served(source, sent.n)
+	var given tally
+	given[from] = sent.n
+	a.n.metrics.count(given)
 	return err
 }
 

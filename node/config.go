@@ -35,8 +35,10 @@ type Config struct {
 	Store      blobstore.Config
 	Transfer   transfer.Config
 	Upstreams  map[string]Upstream // by name
-	Egress     Egress
-	Prefetch   bool // fetch a manifest's other layers when the first is asked for
+	// UpstreamRate limits what is read from all upstreams together, in bytes a second; 0 is no limit.
+	UpstreamRate int64
+	Egress       Egress
+	Prefetch     bool // fetch a manifest's other layers when the first is asked for
 
 	// StopGrace is how long responses that are on their way may take to end when the node stops.
 	StopGrace time.Duration
@@ -46,6 +48,9 @@ type Config struct {
 type Upstream struct {
 	Client upstream.Config
 	TagTTL time.Duration // how long a tag's digest is taken for true without asking
+	// Connections is how many ranges of one blob are read at once when one connection does not fill the link; 0 is
+	// Config.Transfer.UpstreamConnections.
+	Connections int
 }
 
 // An Egress says whether a node can reach the upstreams.

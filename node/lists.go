@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +19,7 @@ type keptList struct {
 	Body     []byte    `json:"body"`
 	Link     string    `json:"link,omitempty"`
 	Filtered bool      `json:"filtered,omitempty"`
+	At       time.Time `json:"at"` // when the upstream gave it
 	Until    time.Time `json:"until"`
 }
 
@@ -38,10 +38,9 @@ func (n *Node) list(ctx context.Context, q transfer.Question) (registryapi.Page,
 	if err := n.awaitFarm(ctx); err != nil {
 		return registryapi.Page{}, err
 	}
-	a, self, err := n.engine.Ask(ctx, listKey(q), q)
-	if self || n.mayFallBack(err) {
-		a, err = n.Document(ctx, q)
-	}
+	a, err := n.engine.Ask(ctx, listKey(q), q, func(ctx context.Context) (transfer.Answer, error) {
+		return n.Document(ctx, q)
+	})
 	if err != nil {
 		return registryapi.Page{}, err
 	}
@@ -74,8 +73,8 @@ func (n *Node) referrersHere(ctx context.Context, q transfer.Question, d oci.Dig
 	})
 }
 
-// listHere gives a page that is kept and fresh, or asks for it. When the upstream cannot be asked the last page that is
-// known is given and marked as stale.
+// listHere gives a page that is kept and fresh, or asks for it. When the upstream cannot be asked the last page that
+// this node or another knows is given and marked as stale.
 func (n *Node) listHere(ctx context.Context, q transfer.Question, ask func(context.Context) (keptList, error)) (transfer.Answer, error) {
 	key := listKey(q)
 	kept, known := n.keptList(key)
@@ -85,23 +84,35 @@ func (n *Node) listHere(ctx context.Context, q transfer.Question, ask func(conte
 	v, err := n.flights.do(ctx, key, func(ctx context.Context) (any, error) {
 		page, err := ask(ctx)
 		if err != nil {
-			return nil, err
+			return n.lastList(ctx, q, err)
 		}
-		page.Until = time.Now().Add(n.cfg.Upstreams[q.Repository.Upstream].TagTTL)
+		page.At = time.Now()
+		page.Until = page.At.Add(n.cfg.Upstreams[q.Repository.Upstream].TagTTL)
 		if raw, err := json.Marshal(page); err == nil {
 			_ = n.store.PutRecord(recordList, key, raw, time.Time{}) // too large to keep is no failure
 		}
-		return page, nil
+		return page.answer(false), nil
 	})
-	_, limited := errors.AsType[*oci.TooManyRequestsError](err)
-	switch {
-	case err == nil:
-		return v.(keptList).answer(false), nil
-	case known && (limited || errors.Is(err, oci.ErrUnavailable)):
-		n.metrics.stale.Inc()
-		return kept.answer(true), nil
+	if err != nil {
+		return transfer.Answer{}, err
 	}
-	return transfer.Answer{}, err
+	return v.(transfer.Answer), nil
+}
+
+// lastList is the last page that is known, here or else at another node, for when the upstream cannot be asked.
+func (n *Node) lastList(ctx context.Context, q transfer.Question, cause error) (transfer.Answer, error) {
+	if !cannotAsk(cause) {
+		return transfer.Answer{}, cause
+	}
+	kept, known := n.keptList(listKey(q))
+	a := kept.answer(true)
+	if !known {
+		if a, known = newest(n.engine.AskMembers(ctx, q)); !known {
+			return transfer.Answer{}, cause
+		}
+	}
+	n.metrics.stale.Inc()
+	return a, nil
 }
 
 func (n *Node) keptList(key string) (keptList, bool) {
@@ -114,5 +125,7 @@ func (n *Node) keptList(key string) (keptList, bool) {
 }
 
 func (k keptList) answer(stale bool) transfer.Answer {
-	return transfer.Answer{Body: k.Body, Link: k.Link, Filtered: k.Filtered, Stale: stale, Size: int64(len(k.Body))}
+	return transfer.Answer{
+		Body: k.Body, Link: k.Link, Filtered: k.Filtered, Stale: stale, Size: int64(len(k.Body)), Age: age(k.At),
+	}
 }

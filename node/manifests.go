@@ -2,14 +2,13 @@ package node
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
 	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/upstream"
 )
 
 // Manifest serves the registry door.
@@ -38,27 +37,21 @@ func (n *Node) Manifest(ctx context.Context, repo oci.Repository, ref oci.Refere
 // manifest finds a manifest by its digest: here, at its owner, which asks the upstream once for the whole farm, or at
 // the upstream.
 func (n *Node) manifest(ctx context.Context, repo oci.Repository, d oci.Digest) (mediaType string, raw []byte, err error) {
-	if n.links.has(repo, d) {
-		if mediaType, raw, err := n.store.Manifest(d); err == nil {
-			return mediaType, raw, nil
-		}
+	if a, ok := n.heldManifest(repo, d); ok && a.Linked {
+		return a.MediaType, a.Body, nil
 	}
 	v, err := n.flights.do(ctx, "manifest "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
 		if err := n.awaitFarm(ctx); err != nil {
 			return nil, err
 		}
 		q := transfer.Question{Kind: transfer.Manifest, Repository: repo, Reference: d.String()}
-		a, self, err := n.engine.Ask(ctx, d.String(), q)
-		if self || n.mayFallBack(err) {
+		a, err := n.engine.Ask(ctx, d.String(), q, func(ctx context.Context) (transfer.Answer, error) {
 			return n.manifestHere(ctx, repo, d)
-		}
+		})
 		if err != nil {
 			return nil, err
 		}
-		if err := n.takeManifest(ctx, repo, d, a); err != nil {
-			n.log.Error("a peer gave another manifest", slog.String("digest", d.String()), slog.Any("error", err))
-			return n.manifestHere(ctx, repo, d)
-		}
+		n.keepManifest(ctx, repo, d, a.MediaType, a.Body)
 		return a, nil
 	})
 	if err != nil {
@@ -68,49 +61,45 @@ func (n *Node) manifest(ctx context.Context, repo oci.Repository, d oci.Digest) 
 	return a.MediaType, a.Body, nil
 }
 
-// takeManifest keeps a manifest that a peer gave, if it is the right one.
-func (n *Node) takeManifest(ctx context.Context, repo oci.Repository, d oci.Digest, a transfer.Answer) error {
-	if oci.FromBytes(d.Algorithm(), a.Body) != d {
-		return &oci.MismatchError{Digest: d, Piece: -1}
+// heldManifest is a manifest that is here, through whatever repository it came; Linked says whether repo has it.
+func (n *Node) heldManifest(repo oci.Repository, d oci.Digest) (transfer.Answer, bool) {
+	mediaType, raw, err := n.store.Manifest(d)
+	if err != nil {
+		return transfer.Answer{}, false
 	}
-	n.keepManifest(ctx, repo, d, a.MediaType, a.Body)
-	return nil
+	return transfer.Answer{
+		Digest: d, MediaType: mediaType, Size: int64(len(raw)), Body: raw, Linked: n.links.has(repo, d),
+	}, true
 }
 
-// keepManifest stores a manifest whose digest holds and which repo has confirmed. A disk that does not take it is no
-// reason not to serve it.
+// keepManifest stores a manifest whose digest holds and which repo has confirmed, and lets its owner know. A disk that
+// does not take it is no reason not to serve it.
 func (n *Node) keepManifest(ctx context.Context, repo oci.Repository, d oci.Digest, mediaType string, raw []byte) {
+	if _, err := n.store.Stat(d); err == nil && n.links.has(repo, d) {
+		return
+	}
 	if err := n.store.Put(ctx, d, raw, blobstore.Origin{Repository: repo, MediaType: mediaType}); err != nil {
 		n.log.Warn("manifest not stored", slog.String("digest", d.String()), slog.Any("error", err))
+	} else {
+		n.engine.Stored(d)
 	}
 	n.links.note(repo, d, int64(len(raw)))
 }
 
-// manifestHere gets a manifest that this node owns, from the upstream if need be: once, however many ask. A manifest
-// that came through another repository is confirmed by a HEAD, which upstreams do not count.
+// manifestHere gets a manifest that this node owns: from here, from a node that holds it, or from the upstream; once,
+// however many ask.
 func (n *Node) manifestHere(ctx context.Context, repo oci.Repository, d oci.Digest) (transfer.Answer, error) {
 	v, err := n.flights.do(ctx, "upstream manifest "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
 		client, err := n.upstreams.of(repo)
 		if err != nil {
 			return nil, err
 		}
-		if mediaType, raw, err := n.store.Manifest(d); err == nil {
-			a := transfer.Answer{Digest: d, MediaType: mediaType, Size: int64(len(raw)), Body: raw}
-			if n.links.has(repo, d) {
-				return a, nil
-			}
-			if _, _, err := client.Resolve(ctx, repo.Path, d.String(), oci.ManifestTypes()); err != nil {
-				return nil, err
-			}
-			n.links.note(repo, d, a.Size)
-			return a, nil
-		}
-		mediaType, raw, _, err := client.Manifest(ctx, repo.Path, d.String(), oci.ManifestTypes())
+		a, err := n.findManifest(ctx, client, repo, d)
 		if err != nil {
 			return nil, err
 		}
-		n.keepManifest(ctx, repo, d, mediaType, raw)
-		return transfer.Answer{Digest: d, MediaType: mediaType, Size: int64(len(raw)), Body: raw}, nil
+		n.keepManifest(ctx, repo, d, a.MediaType, a.Body)
+		return a, nil
 	})
 	if err != nil {
 		return transfer.Answer{}, err
@@ -118,29 +107,37 @@ func (n *Node) manifestHere(ctx context.Context, repo oci.Repository, d oci.Dige
 	return v.(transfer.Answer), nil
 }
 
-// Document answers peers that take this node for the owner of a document.
-func (n *Node) Document(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
-	if _, err := n.upstreams.of(q.Repository); err != nil {
-		return transfer.Answer{}, err
+// findManifest asks the upstream only for what no node is known to have. A manifest that came through another repository
+// is confirmed by a HEAD, which upstreams do not count. When the upstream cannot be asked all nodes are, for the bytes
+// and for what repo has confirmed to them.
+func (n *Node) findManifest(ctx context.Context, client *upstream.Client, repo oci.Repository, d oci.Digest) (transfer.Answer, error) {
+	q := transfer.Question{Kind: transfer.Manifest, Repository: repo, Reference: d.String()}
+	a, found := n.heldManifest(repo, d)
+	if !found {
+		a, found = n.engine.FromHolder(ctx, d, q, false)
 	}
-	switch q.Kind {
-	case transfer.Resolve:
-		return n.answerResolve(ctx, q)
-	case transfer.Tags:
-		return n.tagsHere(ctx, q)
+	if found && a.Linked {
+		return a, nil
 	}
-	d, err := oci.ParseDigest(q.Reference)
-	if err != nil {
-		return transfer.Answer{}, errors.Join(oci.ErrNotFound, err)
+	var err error
+	if found {
+		_, _, err = client.Resolve(ctx, repo.Path, d.String(), oci.ManifestTypes())
+	} else {
+		a = transfer.Answer{Digest: d}
+		a.MediaType, a.Body, _, err = client.Manifest(ctx, repo.Path, d.String(), oci.ManifestTypes())
+		a.Size = int64(len(a.Body))
 	}
-	switch q.Kind {
-	case transfer.Manifest:
-		return n.manifestHere(ctx, q.Repository, d)
-	case transfer.Confirm:
-		size, err := n.confirmHere(ctx, q.Repository, d)
-		return transfer.Answer{Digest: d, Size: size}, err
-	case transfer.Referrers:
-		return n.referrersHere(ctx, q, d)
+	if err == nil || !cannotAsk(err) {
+		return a, err
 	}
-	return transfer.Answer{}, fmt.Errorf("%w: document kind %d", oci.ErrUnsupported, q.Kind)
+	if !found {
+		a, found = n.engine.FromHolder(ctx, d, q, true)
+	}
+	if found && !a.Linked {
+		_, a.Linked = n.confirmedElsewhere(ctx, repo, d)
+	}
+	if found && a.Linked {
+		return a, nil
+	}
+	return transfer.Answer{}, err
 }

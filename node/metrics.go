@@ -10,25 +10,30 @@ import (
 	"github.com/pullonce/pullonce/upstream"
 )
 
-// A source says where bytes that a client got came from.
-type source int
+// sources are the names of where bytes that a client got came from.
+var sources = [...]string{transfer.FromDisk: "disk", transfer.FromPeer: "peer", transfer.FromUpstream: "upstream"}
 
-const (
-	fromDisk source = iota
-	fromPeer
-	fromUpstream
-	sources
-)
+// A tally is how many bytes of one answer came from where.
+type tally [len(sources)]int64
 
-func (s source) String() string { return [...]string{"disk", "peer", "upstream"}[s] }
+// most is the source that most bytes came from; ok is false when there were none.
+func (t tally) most() (most transfer.Source, ok bool) {
+	for s, n := range t {
+		if n > t[most] {
+			most = transfer.Source(s)
+		}
+	}
+	return most, t[most] > 0
+}
 
 // metrics are the node's own; the rooms bring theirs.
 type metrics struct {
 	registry *prometheus.Registry
 	stale    prometheus.Counter
-	served   [sources]prometheus.Counter
-	bytes    [sources]atomic.Int64
-	requests [sources]atomic.Int64
+	healed   prometheus.Counter
+	served   [len(sources)]prometheus.Counter
+	bytes    [len(sources)]atomic.Int64
+	requests [len(sources)]atomic.Int64
 }
 
 func newMetrics() *metrics {
@@ -37,21 +42,28 @@ func newMetrics() *metrics {
 	m.stale = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "p2pd_node_stale_answers_total", Help: "Tags and lists answered from memory because the upstream could not be asked.",
 	})
+	m.healed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "p2pd_node_healed_answers_total", Help: "Answers from disk that went on from a fetch because a piece on disk was wrong.",
+	})
 	served := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "p2pd_node_served_bytes_total", Help: "Blob bytes given to this host's clients, by where they came from.",
 	}, []string{"source"})
-	m.registry.MustRegister(m.stale, served)
-	for s := range sources {
-		m.served[s] = served.WithLabelValues(s.String())
+	m.registry.MustRegister(m.stale, m.healed, served)
+	for s, name := range sources {
+		m.served[s] = served.WithLabelValues(name)
 	}
 	return m
 }
 
-// served counts what a client got.
-func (n *Node) served(s source, size int64) {
-	n.metrics.served[s].Add(float64(size))
-	n.metrics.bytes[s].Add(size)
-	n.metrics.requests[s].Add(1)
+// count counts what a client got in one answer, which counts for the source that most of it came from.
+func (m *metrics) count(t tally) {
+	for s, size := range t {
+		m.served[s].Add(float64(size))
+		m.bytes[s].Add(size)
+	}
+	if s, ok := t.most(); ok {
+		m.requests[s].Add(1)
+	}
 }
 
 // An engineMetric is one of the engine's totals as Prometheus sees it.
@@ -66,15 +78,19 @@ var engineMetrics = [...]engineMetric{
 	{"p2pd_transfer_sent_bytes_total", "Blob bytes sent to peers.", false, func(s transfer.Stats) float64 { return float64(s.SentBytes) }},
 	{"p2pd_transfer_received_bytes_total", "Blob bytes received from peers.", false, func(s transfer.Stats) float64 { return float64(s.ReceivedBytes) }},
 	{"p2pd_transfer_cross_zone_bytes_total", "Blob bytes received from peers in other zones.", false, func(s transfer.Stats) float64 { return float64(s.CrossZoneBytes) }},
-	{"p2pd_transfer_pushes_total", "Pieces sent to peers unasked.", false, func(s transfer.Stats) float64 { return float64(s.Pushes) }},
-	{"p2pd_transfer_busy_total", "Requests of peers that were put off.", false, func(s transfer.Stats) float64 { return float64(s.Busy) }},
-	{"p2pd_transfer_duplicates_total", "Pieces that arrived twice.", false, func(s transfer.Stats) float64 { return float64(s.Duplicates) }},
-	{"p2pd_transfer_mismatches_total", "Pieces of peers that did not match their list.", false, func(s transfer.Stats) float64 { return float64(s.Mismatches) }},
-	{"p2pd_transfer_condemned_total", "Piece lists that did not lead to the digest.", false, func(s transfer.Stats) float64 { return float64(s.Condemned) }},
-	{"p2pd_transfer_takeovers_total", "Fetches taken over from a lost owner.", false, func(s transfer.Stats) float64 { return float64(s.Takeovers) }},
-	{"p2pd_transfer_fallbacks_total", "Fetches from the upstream because no owner could be asked.", false, func(s transfer.Stats) float64 { return float64(s.Fallbacks) }},
-	{"p2pd_transfer_lost_total", "Times that a node could not be reached.", false, func(s transfer.Stats) float64 { return float64(s.Lost) }},
+	{"p2pd_transfer_sent_pieces_total", "Pieces sent to peers.", false, func(s transfer.Stats) float64 { return float64(s.PiecesSent) }},
+	{"p2pd_transfer_received_pieces_total", "Pieces received from peers.", false, func(s transfer.Stats) float64 { return float64(s.PiecesReceived) }},
+	{"p2pd_transfer_pushed_pieces_total", "Pieces sent to peers unasked.", false, func(s transfer.Stats) float64 { return float64(s.Pushes) }},
+	{"p2pd_transfer_busy_answers_total", "Requests of peers that were put off.", false, func(s transfer.Stats) float64 { return float64(s.Busy) }},
+	{"p2pd_transfer_duplicate_pieces_total", "Pieces that arrived twice.", false, func(s transfer.Stats) float64 { return float64(s.Duplicates) }},
+	{"p2pd_transfer_mismatched_pieces_total", "Pieces of peers that did not match their list.", false, func(s transfer.Stats) float64 { return float64(s.Mismatches) }},
+	{"p2pd_transfer_condemned_lists_total", "Piece lists that did not lead to the digest.", false, func(s transfer.Stats) float64 { return float64(s.Condemned) }},
+	{"p2pd_transfer_takeover_fetches_total", "Fetches taken over from a lost owner.", false, func(s transfer.Stats) float64 { return float64(s.Takeovers) }},
+	{"p2pd_transfer_fallback_fetches_total", "Fetches from the upstream because no owner could be asked.", false, func(s transfer.Stats) float64 { return float64(s.Fallbacks) }},
+	{"p2pd_transfer_lost_peers_total", "Times that a node could not be reached.", false, func(s transfer.Stats) float64 { return float64(s.Lost) }},
+	{"p2pd_transfer_strangers_total", "Connections refused at the peer port because they brought nothing of its protocol.", false, func(s transfer.Stats) float64 { return float64(s.Strangers) }},
 	{"p2pd_transfer_swarms", "Swarms that this node takes part in.", true, func(s transfer.Stats) float64 { return float64(s.Swarms) }},
+	{"p2pd_transfer_fetching_blobs", "Blobs that this node is fetching.", true, func(s transfer.Stats) float64 { return float64(s.Fetching) }},
 }
 
 // An upstreamMetric is one total of an upstream as Prometheus sees it; its label is the upstream's name from the

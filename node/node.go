@@ -92,6 +92,11 @@ func (n *Node) open(ctx context.Context) error {
 			n.engine.Rotted(d, piece)
 		}
 	}
+	store.OnDrop = func(d oci.Digest) {
+		if n.engine != nil {
+			n.engine.Dropped(d)
+		}
+	}
 	store.MayDrop = func(ctx context.Context, digests []oci.Digest) []oci.Digest {
 		if n.engine == nil {
 			return nil // the store runs only after all is put together, but its hooks are set before
@@ -107,7 +112,7 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.log = n.log.With(slog.String("node", n.id))
 	n.links = newLinks(n.store, n.log)
-	if n.upstreams, err = newUpstreams(n.cfg.Upstreams, n.links, n.log); err != nil {
+	if n.upstreams, err = newUpstreams(n.cfg, n.links, n.log); err != nil {
 		return err
 	}
 	if err := n.openFarm(ctx); err != nil {
@@ -138,14 +143,14 @@ func (n *Node) openFarm(ctx context.Context) error {
 	t := n.cfg.Transfer
 	t.Self = transfer.Node{ID: n.id, Boot: n.boot, Address: advertise, Zone: n.cfg.Zone}
 	n.engine, err = transfer.New(t, transfer.Parts{
-		Store: n.store, Directory: n.directory, Upstream: n.upstreams, Documents: n, Status: n.statusJSON,
+		Store: n.store, Directory: n.directory, Upstream: n.upstreams, Documents: n, Status: n.statusJSON, Connections: n.upstreams.connections,
 	}, n.log)
 	if err != nil {
 		return err
 	}
 	n.metrics.registry.MustRegister(engineCollector{n.engine}, upstreamCollector{n.upstreams})
 	n.prefetch = newPrefetch(n)
-	n.peers = grpc.NewServer(transfer.ServerOptions()...)
+	n.peers = grpc.NewServer(n.engine.ServerOptions()...)
 	n.engine.Attach(n.peers)
 	return nil
 }
@@ -234,6 +239,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	err := g.Wait()
 	stopFarm()
+	n.flights.stop() // nobody is left who waits for an answer
 	n.background.Wait()
 	err = errors.Join(err, movers.Wait())
 	stopDisk()

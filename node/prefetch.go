@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ const (
 	maxGiven = 65_536
 	// maxAhead bounds the layers that are fetched ahead for one manifest.
 	maxAhead = 128
+	// maxFetching bounds the layers that are fetched ahead at once. What finds no place is fetched when it is asked for.
+	maxFetching = 256
 )
 
 // prefetch looks ahead: an engine fetches three layers at a time, and the farm starts all layers of an image at the
@@ -31,6 +34,7 @@ type prefetch struct {
 	n     *Node
 	armed *otter.Cache[oci.Repository, []armedManifest]
 	has   *otter.Cache[oci.Digest, struct{}] // given to this host's engine before
+	slots chan struct{}                      // of layers that are being fetched ahead
 
 	mu sync.Mutex // orders changes of armed
 }
@@ -48,7 +52,8 @@ func newPrefetch(n *Node) *prefetch {
 		armed: otter.Must(&otter.Options[oci.Repository, []armedManifest]{
 			MaximumSize: maxArmed, ExpiryCalculator: otter.ExpiryWriting[oci.Repository, []armedManifest](letGoAfter),
 		}),
-		has: otter.Must(&otter.Options[oci.Digest, struct{}]{MaximumSize: maxGiven}),
+		has:   otter.Must(&otter.Options[oci.Digest, struct{}]{MaximumSize: maxGiven}),
+		slots: make(chan struct{}, maxFetching),
 	}
 }
 
@@ -74,7 +79,9 @@ func (p *prefetch) arm(repo oci.Repository, d oci.Digest, mediaType string, raw 
 	if err != nil || m.Index() {
 		return
 	}
-	kept = append(kept, armedManifest{digest: d, layers: m.Blobs(), at: now})
+	layers := m.Blobs()
+	layers = slices.Clone(layers[:min(len(layers), maxAhead)]) // a manifest of the largest size names many thousands
+	kept = append(kept, armedManifest{digest: d, layers: layers, at: now})
 	p.armed.Set(repo, kept[max(0, len(kept)-maxArmedHere):])
 }
 
@@ -97,8 +104,8 @@ func (p *prefetch) fire(repo oci.Repository, d oci.Digest) {
 		return
 	}
 	for _, l := range p.due(repo, d) {
-		if l.Digest == d || len(l.URLs) > 0 {
-			continue
+		if l.Digest == d || len(l.URLs) > 0 || l.Size <= p.n.cfg.Transfer.InlineMax {
+			continue // a small blob takes no longer than the question for it
 		}
 		if _, given := p.has.GetIfPresent(l.Digest); given {
 			continue
@@ -124,7 +131,7 @@ func (p *prefetch) due(repo oci.Repository, d oci.Digest) []oci.Descriptor {
 		for _, l := range a.layers {
 			if l.Digest == d {
 				a.fired = true
-				layers = append(layers, a.layers[:min(len(a.layers), maxAhead)]...)
+				layers = append(layers, a.layers...)
 				break
 			}
 		}
@@ -139,12 +146,21 @@ func (p *prefetch) fetch(repo oci.Repository, l oci.Descriptor) {
 	default:
 		return // alone for a moment: what is not asked for need not be fetched then
 	}
-	h, err := p.n.engine.Get(transfer.Want{Repository: repo, Digest: l.Digest, Size: l.Size})
+	select {
+	case p.slots <- struct{}{}:
+	default:
+		return
+	}
+	h, err := p.n.engine.Get(transfer.Want{Repository: repo, Digest: l.Digest, Size: l.Size, Ahead: true})
 	if err != nil {
+		<-p.slots
 		return
 	}
 	p.n.background.Go(func() {
-		defer func() { _ = h.Close() }()
+		defer func() {
+			_ = h.Close()
+			<-p.slots
+		}()
 		ctx, cancel := context.WithTimeout(p.n.life, letGoAfter)
 		defer cancel()
 		if ok, err := h.Vouched(ctx); err == nil && ok && h.Repository() == repo {

@@ -32,6 +32,8 @@ type ranged struct {
 	whole *transfer.Handle // once the blob is to be had from its swarm, or fetched whole beside
 	first []byte           // the block that Ready waited for
 	at    int64            // where it starts
+	from  transfer.Source  // where it came from
+	given tally
 }
 
 func (r *ranged) Size() int64 { return r.size }
@@ -49,11 +51,11 @@ func (r *ranged) Ready(ctx context.Context, off int64) error {
 			return h.Ready(ctx, off)
 		}
 	}
-	data, err := r.n.engine.Block(ctx, r.want, r.size, at)
+	data, from, err := r.n.engine.Block(ctx, r.want, r.size, at)
 	if errors.Is(err, transfer.ErrSwarm) {
 		return r.fromSwarm(ctx, off)
 	}
-	r.first, r.at = data, at
+	r.first, r.at, r.from = data, at, from
 	return err
 }
 
@@ -83,8 +85,9 @@ func (r *ranged) WriteRange(ctx context.Context, w io.Writer, off, n int64) erro
 	}
 	for n > 0 {
 		if r.whole != nil && r.first == nil && r.whole.Near(off) {
-			err := r.whole.WriteRange(ctx, w, off, n)
-			r.n.served(fromPeer, n)
+			from, sent := r.whole.Source(), &position{Writer: w}
+			err := r.whole.WriteRange(ctx, sent.target(), off, n)
+			r.given[from] += sent.n
 			return err
 		}
 		m, err := r.writeBlock(ctx, w, off, n)
@@ -97,7 +100,6 @@ func (r *ranged) WriteRange(ctx context.Context, w io.Writer, off, n int64) erro
 		if err != nil {
 			return err
 		}
-		r.n.served(fromUpstream, m)
 		off, n = off+m, n-m
 	}
 	return nil
@@ -109,17 +111,20 @@ func (r *ranged) writeBlock(ctx context.Context, w io.Writer, off, n int64) (int
 	data := r.first
 	if data == nil || r.at != at {
 		var err error
-		if data, err = r.n.engine.Block(ctx, r.want, r.size, at); err != nil {
+		if data, r.from, err = r.n.engine.Block(ctx, r.want, r.size, at); err != nil {
 			return 0, err
 		}
 	}
 	r.first = nil
 	data = data[off-at:]
 	m, err := w.Write(data[:min(n, int64(len(data)))])
+	r.given[r.from] += int64(m)
 	return int64(m), err
 }
 
 func (r *ranged) Close() error {
+	r.n.metrics.count(r.given)
+	r.given = tally{}
 	if r.whole == nil {
 		return nil
 	}

@@ -47,7 +47,7 @@ func (o operators) Node(context.Context) (adminapi.NodeStatus, error) {
 			FreeBytes: usage.FreeBytes, Alarm: usage.Alarm,
 		},
 		Served: adminapi.Served{
-			Disk: n.metrics.source(fromDisk), Peer: n.metrics.source(fromPeer), Upstream: n.metrics.source(fromUpstream),
+			Disk: n.metrics.source(transfer.FromDisk), Peer: n.metrics.source(transfer.FromPeer), Upstream: n.metrics.source(transfer.FromUpstream),
 		},
 		Upstream: n.upstreamStatus(),
 		Peers: adminapi.Peers{
@@ -63,7 +63,7 @@ func (o operators) Node(context.Context) (adminapi.NodeStatus, error) {
 	return s, nil
 }
 
-func (m *metrics) source(s source) adminapi.Source {
+func (m *metrics) source(s transfer.Source) adminapi.Source {
 	return adminapi.Source{Bytes: m.bytes[s].Load(), Requests: m.requests[s].Load()}
 }
 

@@ -30,11 +30,37 @@ func (k tagKey) String() string {
 	return k.repo.String() + ":" + k.tag + "\x00" + strconv.Itoa(k.class)
 }
 
-// A resolved is the descriptor that a tag named when the upstream was asked last.
+// question is how the tag's owner is asked.
+func (k tagKey) question() transfer.Question {
+	return transfer.Question{
+		Kind: transfer.Resolve, Repository: k.repo, Reference: k.tag, Accept: acceptTypes(k.class),
+	}
+}
+
+// A resolved is the descriptor that a tag named when the upstream was asked last. Without a digest it says that there was
+// no such tag any more.
 type resolved struct {
 	Descriptor oci.Descriptor `json:"descriptor"`
+	At         time.Time      `json:"at"`    // when the upstream said so
 	Until      time.Time      `json:"until"` // it is taken for true without asking until then
 	stale      bool
+}
+
+func (r resolved) gone() bool { return r.Descriptor.Digest.IsZero() }
+
+func (r resolved) answer() transfer.Answer {
+	return transfer.Answer{
+		Digest: r.Descriptor.Digest, MediaType: r.Descriptor.MediaType, Size: r.Descriptor.Size,
+		Stale: r.stale, Fresh: max(0, time.Until(r.Until)), Age: age(r.At),
+	}
+}
+
+// resolvedOf is what a peer answered at a time of this node's clock.
+func resolvedOf(a transfer.Answer, now time.Time) resolved {
+	return resolved{
+		Descriptor: oci.Descriptor{MediaType: a.MediaType, Digest: a.Digest, Size: a.Size},
+		At:         now.Add(-a.Age), Until: now.Add(a.Fresh), stale: a.Stale,
+	}
 }
 
 // acceptClass sorts Accept headers: clients of one class get the same answer. A client that names none of the types
@@ -84,21 +110,19 @@ func (n *Node) resolveAnew(ctx context.Context, key tagKey) (resolved, error) {
 	if err := n.awaitFarm(ctx); err != nil {
 		return resolved{}, err
 	}
-	q := transfer.Question{
-		Kind: transfer.Resolve, Repository: key.repo, Reference: key.tag, Accept: acceptTypes(key.class),
-	}
-	a, self, err := n.engine.Ask(ctx, key.repo.String()+":"+key.tag, q)
-	if self || n.mayFallBack(err) {
-		return n.resolveHere(ctx, key)
-	}
+	mine := false
+	a, err := n.engine.Ask(ctx, key.repo.String()+":"+key.tag, key.question(), func(ctx context.Context) (transfer.Answer, error) {
+		r, err := n.resolveHere(ctx, key)
+		mine = err == nil
+		return r.answer(), err
+	})
 	if err != nil {
 		return n.lastKnown(key, err)
 	}
-	r := resolved{
-		Descriptor: oci.Descriptor{MediaType: a.MediaType, Digest: a.Digest, Size: a.Size},
-		Until:      time.Now().Add(a.Fresh), stale: a.Stale,
+	r := resolvedOf(a, time.Now())
+	if !mine {
+		n.remember(key, r)
 	}
-	n.remember(key, r)
 	return r, nil
 }
 
@@ -114,13 +138,15 @@ func (n *Node) resolveHere(ctx context.Context, key tagKey) (resolved, error) {
 		}
 		d, raw, err := client.Resolve(ctx, key.repo.Path, key.tag, acceptTypes(key.class))
 		if err != nil {
+			n.learnLastKnown(ctx, key, err)
 			return n.lastKnown(key, err)
 		}
 		if raw != nil {
 			n.keepManifest(ctx, key.repo, d.Digest, d.MediaType, raw)
 		}
 		n.links.note(key.repo, d.Digest, d.Size)
-		r := resolved{Descriptor: d, Until: time.Now().Add(n.cfg.Upstreams[key.repo.Upstream].TagTTL)}
+		now := time.Now()
+		r := resolved{Descriptor: d, At: now, Until: now.Add(n.cfg.Upstreams[key.repo.Upstream].TagTTL)}
 		n.remember(key, r)
 		return r, nil
 	})
@@ -131,18 +157,16 @@ func (n *Node) resolveHere(ctx context.Context, key tagKey) (resolved, error) {
 }
 
 // lastKnown is what a tag meant when the upstream was asked last, for when it cannot be asked now. Being told that the
-// tag does not exist is an answer and no reason to serve an old one.
+// tag does not exist is an answer and no reason to serve an old one, now or later.
 func (n *Node) lastKnown(key tagKey, cause error) (resolved, error) {
-	_, limited := errors.AsType[*oci.TooManyRequestsError](cause)
-	if !limited && !errors.Is(cause, oci.ErrUnavailable) && !errors.Is(cause, context.DeadlineExceeded) {
+	r, ok := n.recall(key)
+	if !cannotAsk(cause) {
 		if errors.Is(cause, oci.ErrNotFound) {
-			n.tags.Invalidate(key)
-			n.store.DropRecord(recordTag, key.String())
+			n.forget(key, ok && !r.gone())
 		}
 		return resolved{}, cause
 	}
-	r, ok := n.recall(key)
-	if !ok {
+	if !ok || r.gone() {
 		return resolved{}, cause
 	}
 	n.metrics.stale.Inc()
@@ -151,6 +175,25 @@ func (n *Node) lastKnown(key tagKey, cause error) (resolved, error) {
 	r.stale, r.Until = true, time.Now().Add(staleRetry)
 	n.tags.Set(key, r)
 	return r, nil
+}
+
+// learnLastKnown asks the other nodes what the upstream said last about a tag, once it cannot be asked: one may have
+// heard of it later than this node, which may have become the owner of the tag's name since. An answer that was given
+// as stale before was the newest then.
+func (n *Node) learnLastKnown(ctx context.Context, key tagKey, cause error) {
+	mine, ok := n.recall(key)
+	if !cannotAsk(cause) || ok && mine.stale {
+		return
+	}
+	asked := time.Now() // so that the way of the answer makes it look older, and never newer than what this node knows
+	a, found := newest(n.engine.AskMembers(ctx, key.question()))
+	if !found {
+		return
+	}
+	if r := resolvedOf(a, asked); !ok || r.At.After(mine.At) {
+		r.Until, r.stale = time.Time{}, false
+		n.remember(key, r)
+	}
 }
 
 // staleRetry is how long a stale answer is given before the upstream is asked again.
@@ -174,6 +217,17 @@ func (n *Node) remember(key tagKey, r resolved) {
 	}
 }
 
+// forget remembers that a tag is gone; across a restart only if it was known, or any name that a client makes up would
+// take the place of one that exists.
+func (n *Node) forget(key tagKey, known bool) {
+	r := resolved{At: time.Now()}
+	if known {
+		n.remember(key, r)
+		return
+	}
+	n.tags.Set(key, r)
+}
+
 // recall is what was remembered last, however old.
 func (n *Node) recall(key tagKey) (resolved, bool) {
 	if r, ok := n.tags.GetIfPresent(key); ok {
@@ -184,15 +238,10 @@ func (n *Node) recall(key tagKey) (resolved, bool) {
 		return resolved{}, false
 	}
 	var r resolved
-	if err := json.Unmarshal(raw, &r); err != nil || r.Descriptor.Digest.IsZero() {
+	if err := json.Unmarshal(raw, &r); err != nil {
 		return resolved{}, false
 	}
 	return r, true
-}
-
-// mayFallBack tells whether this node may ask the upstream itself after the owner failed to.
-func (n *Node) mayFallBack(err error) bool {
-	return errors.Is(err, oci.ErrUnavailable) && n.cfg.Transfer.UpstreamFallback
 }
 
 func newTags() *otter.Cache[tagKey, resolved] {
@@ -212,8 +261,5 @@ func (n *Node) answerResolve(ctx context.Context, q transfer.Question) (transfer
 			return transfer.Answer{}, err
 		}
 	}
-	return transfer.Answer{
-		Digest: r.Descriptor.Digest, MediaType: r.Descriptor.MediaType, Size: r.Descriptor.Size,
-		Stale: r.stale, Fresh: max(0, time.Until(r.Until)),
-	}, nil
+	return r.answer(), nil
 }

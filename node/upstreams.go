@@ -14,15 +14,16 @@ import (
 // upstreams are the registries outside the farm by name: a closed list.
 type upstreams struct {
 	clients map[string]*upstream.Client
-	configs map[string]Upstream
+	cfg     Config
 	links   *links
 }
 
-func newUpstreams(configs map[string]Upstream, links *links, log *slog.Logger) (*upstreams, error) {
-	u := &upstreams{clients: make(map[string]*upstream.Client), configs: configs, links: links}
+func newUpstreams(cfg Config, links *links, log *slog.Logger) (*upstreams, error) {
+	u := &upstreams{clients: make(map[string]*upstream.Client), cfg: cfg, links: links}
+	shared := upstream.NewLimit(cfg.UpstreamRate)
 	var errs []error
-	for name, cfg := range configs {
-		cfg.Client.Name = name
+	for name, cfg := range cfg.Upstreams {
+		cfg.Client.Name, cfg.Client.Shared = name, shared
 		client, err := upstream.New(cfg.Client, log.With(slog.String("upstream", name)))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("upstream %s: %w", name, err))
@@ -60,7 +61,23 @@ func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest,
 		return transfer.Body{}, err
 	}
 	u.links.note(repo, d, s.Size())
-	return transfer.Body{ReadCloser: s, End: s.End(), Size: s.Size()}, nil
+	return transfer.Body{ReadCloser: s, End: s.End(), Size: s.Size(), Skip: s.Skip()}, nil
+}
+
+// connections is how many ranges of one blob of a repository may be read at once, 0 when its upstream gives none.
+func (u *upstreams) connections(repo oci.Repository) int {
+	c, err := u.of(repo)
+	switch {
+	case err != nil:
+		return 1 // it is told so when it asks
+	case !c.Ranges():
+		return 0
+	}
+	cfg := u.cfg.Upstreams[repo.Upstream]
+	if cfg.Connections == 0 {
+		return u.cfg.Transfer.UpstreamConnections
+	}
+	return cfg.Connections
 }
 
 // StatBlob asks a repository for a blob's size; the answer is a confirmation too.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"google.golang.org/grpc/mem"
 
@@ -21,29 +22,44 @@ const BlockSize = 1 << 20
 // ErrSwarm says that a blob is to be had, checked, from its swarm, and is not read ahead of order.
 var ErrSwarm = errors.New("blob is to be had from its swarm")
 
-// Block gives the bytes of the block that starts at off, a multiple of BlockSize, of a blob of which size is confirmed,
+// block gives the bytes of the block that starts at off, a multiple of BlockSize, of a blob of which size is confirmed,
 // for a client that reads a range. What has been checked here already comes from here. Else the blob's owner reads it
 // from the upstream ahead of order, once, and keeps it until the chain reaches it: the bytes are then not checked, and
 // are for that client alone, which checks by its own means. ErrSwarm: ask Get instead.
-func (e *Engine) Block(ctx context.Context, w Want, size, off int64) ([]byte, error) {
+func (e *Engine) block(ctx context.Context, w Want, size, off int64, from *Source) ([]byte, error) {
 	n := min(BlockSize, size-off)
 	if n <= 0 || off < 0 || off%BlockSize != 0 {
 		return nil, fmt.Errorf("block at %d of %s: it has %d bytes", off, w.Digest, size)
 	}
 	if data := e.blockOnDisk(w.Digest, off, n); data != nil {
+		*from = FromDisk
 		return data, nil
 	}
-	lost := e.lost.ids()
+	lost, passed := e.lost.ids(), []string(nil) // those that cannot be reached, and those that cannot reach the upstream
 	for range maxMoves {
-		owner := e.directory.View().OwnerWithout(w.Digest, lost...)
+		past := slices.Concat(lost, passed)
+		owner := e.directory.View().OwnerWithout(w.Digest, past...)
 		if owner == "" || owner == e.cfg.Self.ID {
-			return e.blockHere(ctx, w, size, off, n)
+			*from = FromUpstream
+			return e.blockHere(ctx, w, past, size, off, n)
 		}
 		data, err := e.blockFrom(ctx, owner, w, size, off, n)
-		if asLost(err) == nil {
+		switch {
+		case err == nil || ctx.Err() != nil:
 			return data, err
+		case asLost(err) != nil:
+			if lost = append(lost, owner); len(lost) >= manyLost {
+				lost = e.unreachable(ctx, lost)
+			}
+		case !errors.Is(err, oci.ErrUnavailable):
+			return nil, err
+		case len(passed)+1 < maxRefused:
+			passed = append(passed, owner) // the next owner may reach the upstream
+		case e.cfg.UpstreamFallback:
+			passed = e.others()
+		default:
+			return nil, err
 		}
-		lost = append(lost, owner)
 	}
 	return nil, fmt.Errorf("block of %s: %w", w.Digest, oci.ErrUnavailable)
 }
@@ -75,6 +91,9 @@ func (e *Engine) blockFrom(ctx context.Context, owner string, w Want, size, off,
 	if err != nil {
 		return nil, &lostError{owner, err}
 	}
+	if err := e.download.WaitN(ctx, int(n)); err != nil {
+		return nil, err
+	}
 	head := &transferpb.PieceReply{}
 	reply := &bulk{head: head}
 	err = e.watched(ctx, node, func(ctx context.Context) error {
@@ -101,7 +120,7 @@ func (e *Engine) blockFrom(ctx context.Context, owner string, w Want, size, off,
 	case int64(reply.data.Len()) != n:
 		return nil, fmt.Errorf("block of %s: %s sent %d of %d bytes: %w", w.Digest, owner, reply.data.Len(), n, oci.ErrUnavailable)
 	}
-	e.counters.receivedBytes.Add(n)
+	e.received(n, node.Zone)
 	return reply.data.Materialize(), nil
 }
 
@@ -115,7 +134,10 @@ func (e *Engine) answerRange(ctx context.Context, q *transferpb.RangeRequest) *b
 		return reply
 	}
 	w := Want{Repository: oci.Repository{Upstream: q.GetUpstream(), Path: q.GetRepository()}, Digest: d}
-	data, err := e.blockHere(ctx, w, q.GetSize(), off, n)
+	data, err := e.blockHere(ctx, w, e.lost.ids(), q.GetSize(), off, n)
+	if err == nil {
+		err = e.upload.WaitN(ctx, int(n))
+	}
 	switch {
 	case errors.Is(err, ErrSwarm):
 	case err != nil:
@@ -128,15 +150,21 @@ func (e *Engine) answerRange(ctx context.Context, q *transferpb.RangeRequest) *b
 	return reply
 }
 
-// blockHere is the owner's part: a block is read from the upstream at most once, however many ask for it.
-func (e *Engine) blockHere(ctx context.Context, w Want, size, off, n int64) ([]byte, error) {
+// blockHere is the owner's part: a block is read from the upstream at most once, however many ask for it. lost are the
+// nodes that are passed over for this one.
+func (e *Engine) blockHere(ctx context.Context, w Want, lost []string, size, off, n int64) ([]byte, error) {
 	if _, err := e.store.Stat(w.Digest); err == nil || e.holders.of(w.Digest, e.lost.ids()) != "" {
 		return nil, ErrSwarm
 	}
 	result := e.blocks.DoChan(fmt.Sprintf("%s %s %d", w.Repository, w.Digest, off), func() (any, error) {
-		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), blockLimit)
+		life, done, err := e.enter()
+		if err != nil {
+			return nil, fmt.Errorf("block of %s: %w", w.Digest, err)
+		}
+		defer done()
+		own, cancel := context.WithTimeout(life, blockLimit)
 		defer cancel()
-		return e.readBlock(own, w, size, off, n)
+		return e.readBlock(own, w, lost, size, off, n)
 	})
 	select {
 	case r := <-result:
@@ -147,9 +175,21 @@ func (e *Engine) blockHere(ctx context.Context, w Want, size, off, n int64) ([]b
 	}
 }
 
+// enter lets something work that outlives the request that asked for it: until done, Run waits for it, and the context
+// ends with Run's.
+func (e *Engine) enter() (life context.Context, done func(), err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx == nil || e.ctx.Err() != nil {
+		return nil, nil, ErrStopped
+	}
+	e.group.Add(1)
+	return e.ctx, e.group.Done, nil
+}
+
 // readBlock takes a block from the partial blob, waits for it when the upstream is about to send it anyway, or asks
 // the upstream for it.
-func (e *Engine) readBlock(ctx context.Context, w Want, size, off, n int64) ([]byte, error) {
+func (e *Engine) readBlock(ctx context.Context, w Want, lost []string, size, off, n int64) ([]byte, error) {
 	p, err := e.partialFor(w, size)
 	if err != nil {
 		return nil, err
@@ -159,27 +199,86 @@ func (e *Engine) readBlock(ctx context.Context, w Want, size, off, n int64) ([]b
 	if ok, err := p.ReadAhead(off, buf); ok && err == nil {
 		return buf, nil
 	}
-	if t := e.find(w.Digest); t != nil && t.comes(off) {
-		if _, err := p.ReadableAhead(ctx, off+n-1); err == nil {
-			if ok, err := p.ReadAhead(off, buf); ok && err == nil {
-				return buf, nil
-			}
+	if t := e.find(w.Digest); t != nil {
+		if ok, err := t.awaitBlock(ctx, p, off, buf); ok || err != nil {
+			return buf, err
 		}
 	}
-	body, err := e.upstream.Blob(ctx, w.Repository, w.Digest, off, n)
+	if e.lanes(w.Repository) == 0 || e.isElsewhere(ctx, w.Digest, lost) {
+		return nil, ErrSwarm
+	}
+	leave, err := e.mayGoAlone(ctx, w.Digest, lost)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = body.Close() }()
-	m, err := io.ReadFull(body, buf)
-	e.counters.upstreamBytes.Add(int64(m))
-	if err != nil {
-		return nil, fmt.Errorf("block at %d of %s: %w: %w", off, w.Digest, oci.ErrUnavailable, err)
+	defer leave()
+	landed := e.flying.begin(w.Digest, off)
+	defer landed()
+	if t := e.find(w.Digest); t != nil && t.comes(off) { // asked for meanwhile, by who did not know of this one
+		landed()
+		if ok, err := t.awaitBlock(ctx, p, off, buf); ok || err != nil {
+			return buf, err
+		}
+	}
+	if err := e.fetchBlock(ctx, w, off, buf); err != nil {
+		return nil, err
 	}
 	if err := p.WriteAhead(off, buf); err != nil && !errors.Is(err, blobstore.ErrWindow) {
 		e.log.Warn("block not kept", slog.String("digest", w.Digest.String()), slog.Any("error", err))
 	}
 	return buf, nil
+}
+
+// fetchBlock reads a block from the upstream. One that gives no ranges is not read up to it: the blob then comes in
+// order, from the swarm.
+func (e *Engine) fetchBlock(ctx context.Context, w Want, off int64, buf []byte) error {
+	body, err := e.upstream.Blob(ctx, w.Repository, w.Digest, off, int64(len(buf)))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	if body.Skip > 0 {
+		return ErrSwarm
+	}
+	m, err := io.ReadFull(body, buf)
+	e.counters.upstreamBytes.Add(int64(m))
+	if err != nil {
+		return fmt.Errorf("block at %d of %s: %w: %w", off, w.Digest, oci.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// awaitBlock waits for a block that the fetch of the whole blob has asked the upstream for, or is about to, and tells
+// whether it has come. ErrSwarm: the blob comes from other nodes.
+func (t *task) awaitBlock(ctx context.Context, p *blobstore.Partial, off int64, buf []byte) (bool, error) {
+	if t.opens() {
+		_ = t.await(ctx, t.listed) // what it asks for is known then; if it fails the block is read for itself
+	}
+	switch {
+	case t.joined():
+		return false, ErrSwarm
+	case !t.comes(off):
+		return false, nil
+	}
+	if _, err := p.ReadableAhead(ctx, off+int64(len(buf))-1); err != nil {
+		return false, nil
+	}
+	ok, err := p.ReadAhead(off, buf)
+	return ok && err == nil, nil
+}
+
+// opens tells whether the upstream is being asked for the first bytes of the blob.
+func (t *task) opens() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.source && t.list == nil
+}
+
+// joined tells whether the blob comes from a swarm that meets at another node.
+func (t *task) joined() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.done && !t.source && t.at != "" && !t.complete()
 }
 
 // partialFor is the partial blob that a block is kept in; the caller closes it.
@@ -200,17 +299,19 @@ func (e *Engine) partialFor(w Want, size int64) (*blobstore.Partial, error) {
 	return p, nil
 }
 
-// soon is how many bytes before its turn a byte counts as about to come.
-const soon = longLane << 20
-
-// comes tells whether the byte at off is among those that the upstream is about to send in order.
+// comes tells whether the byte at off is among those that the upstream has been asked for in order, or is about to be.
 func (t *task) comes(off int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.source && t.list != nil && off < int64(t.list.Known())*t.list.PieceSize()+soon
+	if !t.source || t.list == nil {
+		return false
+	}
+	next := max(t.list.Known(), t.asked) + shortLane
+	return off/t.list.PieceSize() < int64(next)
 }
 
-// covered is the first piece from from up to, not including, to of which all bytes have been read ahead; to when none.
+// covered is the first piece from from up to, not including, to of which all bytes have been read ahead, or are being
+// read; to when none.
 func (t *task) covered(list *piece.List, from, to int) int {
 	t.mu.Lock()
 	partial := t.partial
@@ -219,7 +320,7 @@ func (t *task) covered(list *piece.List, from, to int) int {
 		return to
 	}
 	for i := from; i < to; i++ {
-		if off, n := list.Bounds(i); !partial.Has(i) && partial.AheadHas(off, n) {
+		if off, n := list.Bounds(i); !partial.Has(i) && t.e.flying.covers(partial, t.digest, off, n) {
 			return i
 		}
 	}
@@ -235,6 +336,9 @@ func (t *task) takeCovered(ctx context.Context, i int) error {
 	buf := t.e.buffer(n)
 	defer t.e.recycle(buf)
 	ok, err := partial.ReadAhead(off, *buf)
+	if err == nil && !ok && t.e.flying.await(ctx, t.digest, off, n) {
+		return nil // it is here by now, or is read in order
+	}
 	if err != nil || !ok {
 		partial.DropAhead(off, n)
 		return nil // it is read from the upstream then

@@ -3,6 +3,7 @@ package transfer
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pullonce/pullonce/oci"
@@ -29,8 +30,31 @@ func (t *task) condemn(list *piece.List) {
 		return
 	}
 	t.err = t.e.distrust(t.digest, list.Issuer())
-	t.log.Error("piece list does not lead to the digest, dropping it", slog.String("issuer", list.Issuer()))
 	t.cancel()
+}
+
+// told takes in that a meeting point has found the list false which this node's pieces belong to: they are dropped, and
+// who waits for the blob begins anew. Its word is no proof against the issuer; the meeting point itself is passed over
+// for a while if the list is its own, or if it has said so before.
+func (t *task) told(at string, err error) error {
+	t.mu.Lock()
+	list := t.list
+	said := list != nil && !t.complete() && t.err == nil
+	if said {
+		t.err = &falseListError{list.Issuer(), &oci.MismatchError{Digest: t.digest, Piece: -1}}
+	}
+	t.mu.Unlock()
+	if !said {
+		return err
+	}
+	key, before := t.digest.String()+at, "told "+t.digest.String()+at
+	if list.Issuer() == at || slices.Contains(t.e.doubted.ids(), before) {
+		t.e.doubted.add(key)
+	}
+	t.e.doubted.add(before)
+	t.log.Warn("meeting point says that the piece list is false", slog.String("peer", at), slog.String("issuer", list.Issuer()))
+	t.cancel()
+	return err
 }
 
 // distrust passes over an issuer for a blob from now on.

@@ -14,14 +14,3 @@ func connectParams() grpc.ConnectParams {
 		MinConnectTimeout: 2 * time.Second,
 	}
 }
-
-// ServerOptions are the options that a gRPC server of the peer door must have.
-func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
-		grpc.ReadBufferSize(ioBuffer), grpc.WriteBufferSize(ioBuffer),
-		grpc.MaxConcurrentStreams(4096),
-	}
-}

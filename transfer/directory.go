@@ -37,9 +37,10 @@ type Body struct {
 	io.ReadCloser
 	End  int64 // after the last byte that is read: less than Size when a part was asked for and given; negative: Size
 	Size int64 // of the whole blob; negative when the upstream did not say
+	Skip int64 // bytes that come first and are thrown away while it is read, since the upstream gives no ranges
 }
 
-// Documents answers peers that ask this node for a small document because it owns it.
+// Documents answers peers that ask this node for a small document because it owns it, or holds it.
 type Documents interface {
 	Document(ctx context.Context, q Question) (Answer, error)
 }
@@ -52,6 +53,7 @@ type Question struct {
 	N          int      // page size of a tags list; 0 is all
 	Last       string   // of a tags list: the tag to start after; of referrers: the artifact type
 	Accept     []string // media types
+	Held       bool     // only what the node has already is wanted: it asks nobody for it
 }
 
 // A Kind says what a Question asks for.
@@ -75,5 +77,7 @@ type Answer struct {
 	Link      string        // of a tags list: the Link header to the next page
 	Stale     bool          // the upstream could not be asked; this is the last that is known
 	Fresh     time.Duration // how long it may be taken for true without asking again
+	Age       time.Duration // how long ago the upstream gave it
 	Filtered  bool          // of referrers: the artifact type was filtered already
+	Linked    bool          // the repository itself has confirmed the digest
 }

@@ -36,6 +36,7 @@ func (t *task) look(ctx context.Context) time.Duration {
 		return idleLook
 	}
 	now := t.e.now()
+	t.slots.empty(t.uploads)
 	t.noteProgress(now)
 	t.confine()
 	if t.fetcher.Starving(now) {
@@ -58,6 +59,9 @@ const firstFew = 2
 
 // allowed is how many pieces may be asked for now. The caller holds mu.
 func (t *task) allowed() int {
+	if t.held {
+		return 0 // nobody here wants it
+	}
 	room := t.e.room(t.list.PieceSize())
 	if t.fetcher.Count() == 0 {
 		room = min(room, max(0, firstFew-t.fetcher.Outstanding()))

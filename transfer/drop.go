@@ -71,10 +71,7 @@ func (h *holders) release(id string, digests []oci.Digest) []oci.Digest {
 			continue
 		}
 		may = append(may, d)
-		h.byDigest[d] = slices.DeleteFunc(h.byDigest[d], func(have string) bool { return have == id })
-		if len(h.byDigest[d]) == 0 {
-			delete(h.byDigest, d)
-		}
+		h.take(d, id)
 	}
 	return may
 }

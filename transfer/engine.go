@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
@@ -27,31 +28,47 @@ type Engine struct {
 	upstream  Upstream
 	documents Documents
 	status    func(context.Context) ([]byte, error)
-	log       *slog.Logger
+	// connections is Parts.Connections.
+	connections func(oci.Repository) int
+	log         *slog.Logger
 
 	peers *peers
 	lost  *lostSet
 	// distrusted are issuers of piece lists that did not lead to the digest, each with that digest in front.
 	distrusted *lostSet
-	holders    *holders
-	budget     atomic.Int64  // bytes in flight towards this node
-	feeds      atomic.Int64  // blobs that are being read from the upstream
-	feeding    atomic.Int64  // bytes of their pieces in memory
-	sending    atomic.Int64  // bytes of pieces on their way to peers
-	checking   chan struct{} // places of those who hash a piece that came in
-	upload     *rate.Limiter
-	download   *rate.Limiter
-	buffers    sync.Pool
-	blocks     singleflight.Group // by digest and offset
-	alone      chan struct{}      // places of those who read the upstream because no other node can be reached
-	counters   counters
-	start      time.Time
-	started    chan struct{} // closed when Run has begun
+	// doubted are meeting points that said a moment ago that a list which they had handed out is false, each with the
+	// digest in front.
+	doubted  *lostSet
+	holders  *holders
+	budget   atomic.Int64        // bytes in flight towards this node
+	feeds    atomic.Int64        // blobs that are being read from the upstream
+	feeding  atomic.Int64        // bytes of their pieces in memory
+	sending  atomic.Int64        // bytes of pieces on their way to peers
+	checking chan struct{}       // places of those who hash a piece that came in
+	writing  *semaphore.Weighted // bytes of the buffers of those who hash or write one
+	upload   *rate.Limiter
+	download *rate.Limiter
+	buffers  sync.Pool
+	blocks   singleflight.Group // by digest and offset
+	flying   flying             // blocks on their way from an upstream
+	surveys  surveys
+	reads    *places       // of blobs that are read from the upstreams
+	alone    chan struct{} // places of those who read the upstream because no other node can be reached
+	// aloneAsking are the places of those who ask it a question for that reason.
+	aloneAsking chan struct{}
+	// lastTries limits how often the upstream is asked after the owners of a document could not.
+	lastTries *rate.Limiter
+	counters  counters
+	strangers strangers
+	start     time.Time
+	started   chan struct{} // closed when Run has begun
 
 	mu    sync.Mutex
 	ctx   context.Context // of Run; tasks outlive the requests that started them
 	tasks map[oci.Digest]*task
-	group sync.WaitGroup
+	// leaving are tasks that are out of the table and still have the blob's files open: the next one of a digest waits.
+	leaving map[oci.Digest]*task
+	group   sync.WaitGroup // grows only while something in it runs, or under mu while ctx is not nil
 }
 
 // Parts are what an Engine works with.
@@ -62,6 +79,9 @@ type Parts struct {
 	Documents Documents
 	// Status is this node's status as the admin API's JSON, for peers that show the whole farm.
 	Status func(context.Context) ([]byte, error)
+	// Connections is how many ranges of one blob of a repository may be read at once when one connection does not fill
+	// the link, 0 when its upstream gives no ranges. Nil: Config.UpstreamConnections.
+	Connections func(oci.Repository) int
 }
 
 // New puts an Engine together; Run makes it work.
@@ -71,20 +91,16 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, store: parts.Store, directory: parts.Directory, upstream: parts.Upstream,
-		documents: parts.Documents, status: parts.Status, log: log,
-		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor),
+		documents: parts.Documents, status: parts.Status, connections: parts.Connections, log: log,
+		reads: newPlaces(cfg.Budget),
+		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor), doubted: newLostSet(cfg.LostFor),
 		upload: limiter(cfg.Upload), download: limiter(cfg.Download),
-		alone: make(chan struct{}, maxAlone), checking: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), started: make(chan struct{}), start: time.Now(), tasks: make(map[oci.Digest]*task),
+		alone: make(chan struct{}, maxAlone), aloneAsking: make(chan struct{}, maxAlone), lastTries: rate.NewLimiter(rate.Every(lastTriesEvery), lastTriesAtOnce),
+		checking: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), started: make(chan struct{}), start: time.Now(), tasks: make(map[oci.Digest]*task),
+		leaving: make(map[oci.Digest]*task), writing: semaphore.NewWeighted(max(cfg.Budget/8, maxMessage)),
 	}
 	e.holders = newHolders(e)
 	return e, nil
-}
-
-func limiter(bytesPerSecond int64) *rate.Limiter {
-	if bytesPerSecond <= 0 {
-		return rate.NewLimiter(rate.Inf, 0)
-	}
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), maxMessage)
 }
 
 // ErrStopped says that the node is stopping, or does not run yet; a client does well to go elsewhere.
@@ -113,6 +129,7 @@ type Want struct {
 	Repository oci.Repository
 	Digest     oci.Digest
 	Size       int64 // bytes, as a manifest claims; 0 when not known
+	Ahead      bool  // no client waits for it yet: what clients wait for is read first
 	held       bool  // only what is whole here is wanted: nothing is to be fetched
 }
 
@@ -135,6 +152,7 @@ func (e *Engine) Peek(w Want) *Handle {
 		return nil
 	}
 	t.wait(+1)
+	e.hurry(t, w)
 	return &Handle{task: t, want: w}
 }
 
@@ -145,6 +163,7 @@ func (e *Engine) task(w Want) (*task, error) {
 	if t := e.tasks[w.Digest]; t != nil {
 		t.wait(+1)
 		t.release(w)
+		e.hurry(t, w)
 		return t, nil
 	}
 	if e.ctx == nil || e.ctx.Err() != nil {
@@ -152,7 +171,9 @@ func (e *Engine) task(w Want) (*task, error) {
 	}
 	ctx, cancel := context.WithCancel(e.ctx)
 	t := newTask(e, w, cancel)
+	t.before = e.leaving[w.Digest]
 	t.wait(+1)
+	e.hurry(t, w)
 	e.tasks[w.Digest] = t
 	e.group.Go(func() {
 		defer cancel()
@@ -177,8 +198,19 @@ func (e *Engine) retire(t *task, force bool) bool {
 	}
 	if e.tasks[t.digest] == t {
 		delete(e.tasks, t.digest)
+		e.leaving[t.digest] = t
 	}
 	return true
+}
+
+// closed lets the next task of a digest begin, now that t has given back what it held.
+func (e *Engine) closed(t *task) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.leaving[t.digest] == t {
+		delete(e.leaving, t.digest)
+	}
+	close(t.closed)
 }
 
 // all is a copy of the table of tasks.

@@ -170,6 +170,11 @@ func (e *Engine) Exchange(stream transferpb.Transfer_ExchangeServer) error {
 	if err != nil {
 		return err
 	}
+	_, done, err := e.enter()
+	if err != nil {
+		return status.Error(codes.Unavailable, "not running")
+	}
+	defer done()
 	t, err := e.exchanging(stream.Context(), first)
 	if err != nil {
 		return err
@@ -194,7 +199,7 @@ func (e *Engine) Exchange(stream transferpb.Transfer_ExchangeServer) error {
 // exchanging finds the task that an exchange is about. The peer may have heard of this node from the meeting point
 // before this node has the list: that is waited for, a moment.
 func (e *Engine) exchanging(ctx context.Context, first *transferpb.Haves) (*task, error) {
-	t := e.taskOf(first.GetDigest())
+	t := e.taskOf(ctx, first.GetDigest())
 	if t == nil || first.GetNode().GetId() == "" {
 		return nil, status.Error(codes.NotFound, "not in this swarm")
 	}
@@ -220,11 +225,11 @@ func (t *task) exchange(m *member, stream haveStream, first *transferpb.Haves) e
 	}
 	defer t.leave(m, out)
 	sent := make(chan error, 1)
-	go func() {
+	t.e.group.Go(func() {
 		sent <- out.pump(stream.Context(), func(v any) error { return stream.Send(v.(*transferpb.Haves)) })
-	}()
+	})
 	received := make(chan error, 1)
-	go func() { received <- t.hear(m, stream) }()
+	t.e.group.Go(func() { received <- t.hear(m, stream) })
 	// Whichever side ends first ends the exchange; the other goroutine ends with the stream.
 	select {
 	case err := <-sent:

@@ -16,6 +16,8 @@ const (
 	// longLane is how many pieces one request of a single connection is for, and shortLane one of several: so many may
 	// wait in memory, since a lane that is read ahead waits there as a whole.
 	longLane, shortLane = 16, 4
+	// wholeBlob is more pieces than a blob has.
+	wholeBlob = 1 << 30
 	// early is how many pieces before the end of a lane the next one is asked for, so that a round trip costs nothing.
 	early = 3
 	// trial is how long a number of connections is tried before it is compared.
@@ -52,10 +54,12 @@ type lane struct {
 
 // openFeed opens the first answer, which makes the list if there is none yet. to is -1 when the size is not known.
 func (t *task) openFeed(ctx context.Context, from, to int) (*feed, error) {
-	n := t.firstBytes(from, to)
+	most := t.lanes()
+	n := t.firstBytes(from, to, most)
 	ctx, cancel := context.WithCancel(ctx)
 	body, err := t.openUpstream(ctx, from, n)
 	if err != nil {
+		t.note(0)
 		cancel()
 		return nil, err
 	}
@@ -67,9 +71,8 @@ func (t *task) openFeed(ctx context.Context, from, to int) (*feed, error) {
 	}
 	f := &feed{t: t, list: list, from: from, to: to, ctx: ctx, cancel: cancel, width: 1}
 	f.depth = waiting(t.e.feeds.Add(1))
-	most := t.e.cfg.UpstreamConnections
-	if f.depth < shortLane {
-		most = 1 // many blobs at once fill the link without
+	if f.depth < shortLane || body.Skip > 0 {
+		most = 1 // many blobs at once fill the link without; and one that gives no ranges would send all over again
 	}
 	f.pacer = newPacer(most)
 	end := to
@@ -78,28 +81,55 @@ func (t *task) openFeed(ctx context.Context, from, to int) (*feed, error) {
 	}
 	f.start(&lane{from: from, to: min(to, end)}, body)
 	f.asked = min(to, end)
+	t.note(f.asked)
 	return f, nil
+}
+
+// note keeps up to which piece the upstream has been asked, for those who wait for a block.
+func (t *task) note(asked int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked = asked
+}
+
+// lanes is how many ranges of the blob may be read at once.
+func (t *task) lanes() int {
+	t.mu.Lock()
+	repo := t.repo
+	t.mu.Unlock()
+	return max(1, t.e.lanes(repo))
+}
+
+// lanes is how many ranges of one blob of a repository may be read at once; 0 when its upstream gives no ranges.
+func (e *Engine) lanes(repo oci.Repository) int {
+	if e.connections == nil {
+		return e.cfg.UpstreamConnections
+	}
+	return e.connections(repo)
 }
 
 // waiting is how many pieces of one lane may wait in memory while so many blobs are read at once.
 func waiting(feeds int64) int { return int(min(shortLane, 4*shortLane/max(feeds, 1))) }
 
 // firstBytes is how much to ask for at first: a long lane, or all when that is not much more or one connection is all
-// that may be used.
-func (t *task) firstBytes(from, to int) int64 {
+// that may be used. What it asks for counts as asked from now on.
+func (t *task) firstBytes(from, to, lanes int) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.list == nil {
 		first := longLane * piece.SizeFor(t.claimed)
-		if t.claimed < 2*first || t.e.cfg.UpstreamConnections < 2 {
+		if t.claimed < 2*first || lanes < 2 {
+			t.asked = wholeBlob
 			return -1
 		}
+		t.asked = longLane
 		return first
 	}
 	off, _ := t.list.Bounds(from)
-	if to-from >= 2*longLane && t.e.cfg.UpstreamConnections > 1 {
+	if to-from >= 2*longLane && lanes > 1 {
 		to = from + longLane
 	}
+	t.asked = to
 	if to >= t.list.Count() {
 		return -1
 	}
@@ -165,9 +195,14 @@ func (t *task) cutPiece(body io.Reader, list *piece.List, i int) (*[]byte, error
 	return nil, err
 }
 
+// goesOn tells whether piece at is still to come from the upstream, and has it asked for if it is.
+func (f *feed) goesOn(at int) bool {
+	f.extend()
+	return at < f.to
+}
+
 // next is the next piece's bytes, in a buffer of the engine's.
 func (f *feed) next(ctx context.Context) (*[]byte, error) {
-	f.extend()
 	for len(f.lanes) > 0 {
 		l := f.lanes[0]
 		select {
@@ -205,8 +240,10 @@ func (f *feed) extend() {
 			return
 		}
 		to := min(f.to, f.asked+length)
-		if ahead := f.t.covered(f.list, f.asked, to); ahead < to {
-			f.to, to = ahead, ahead // what was read ahead of order meanwhile is not asked for again
+		f.t.note(to) // before the look at what is read ahead of order: who begins to do that later waits for this lane
+		if end := f.t.needs(f.list, f.asked, to); end < to {
+			f.to, to = end, end
+			f.t.note(to)
 			if to == f.asked {
 				return
 			}
@@ -235,6 +272,7 @@ func (f *feed) close() {
 		}
 	}
 	f.group.Wait()
+	f.t.note(0)
 	f.t.e.feeds.Add(-1)
 }
 

@@ -34,7 +34,7 @@ func (h *Handle) Size(ctx context.Context) (int64, error) {
 }
 
 // Repository is the one through which the blob is fetched.
-func (h *Handle) Repository() oci.Repository { return h.task.repo }
+func (h *Handle) Repository() oci.Repository { return h.task.repository() }
 
 // Complete tells whether the whole blob is here.
 func (h *Handle) Complete() bool { return h.task.isComplete() }
@@ -42,30 +42,17 @@ func (h *Handle) Complete() bool { return h.task.isComplete() }
 // Vouched waits until Repository has confirmed that it has the blob, and tells whether it has: false when the blob
 // became whole without.
 func (h *Handle) Vouched(ctx context.Context) (bool, error) {
-	either := make(chan struct{})
 	select {
 	case <-h.task.vouched:
-		return true, nil
-	default:
+	case <-h.task.whole:
+	case <-h.task.ended:
+	case <-ctx.Done():
 	}
-	go func() {
-		defer close(either)
-		select {
-		case <-h.task.vouched:
-		case <-h.task.whole:
-		case <-h.task.ended:
-		case <-ctx.Done():
-		}
-	}()
-	err := h.task.await(ctx, either)
 	select {
 	case <-h.task.vouched:
 		return true, nil
 	default:
-		if err == nil && !h.Complete() {
-			err = h.task.await(ctx, h.task.whole)
-		}
-		return false, err
+		return false, h.task.await(ctx, h.task.whole)
 	}
 }
 
@@ -128,7 +115,7 @@ func (h *Handle) ready(ctx context.Context, off int64) error {
 		return t.await(ctx, t.whole)
 	}
 	_, err := partial.Readable(ctx, off)
-	return t.explain(err)
+	return t.explain(ctx, err)
 }
 
 // WriteRange writes n bytes from off to w as they arrive. An *os.File reaches a w that can read from one. It returns
@@ -148,8 +135,25 @@ const maxAnew = 2
 
 // again begins anew after err when that may help.
 func (h *Handle) again(err error, try int) bool {
-	_, lied := errors.AsType[*falseListError](err)
-	return (lied || foreign(err) && h.task.repo != h.want.Repository) && try < maxAnew && h.anew() == nil
+	switch {
+	case try >= maxAnew:
+		return false
+	case errors.Is(err, errOtherList):
+		h.letGo()
+		h.task.files.RLock() // until the other list is in its place
+		defer h.task.files.RUnlock()
+		return true
+	default:
+		return (asFalse(err) != nil || foreign(err) && h.Repository() != h.want.Repository) && h.anew() == nil
+	}
+}
+
+// letGo closes what the bytes came from.
+func (h *Handle) letGo() {
+	if h.reader != nil {
+		_ = h.reader.Close()
+	}
+	h.reader, h.write = nil, nil
 }
 
 // foreign tells whether err is about the repository through which a blob was fetched, and says nothing to who came
@@ -166,10 +170,8 @@ func (h *Handle) anew() error {
 	if err != nil {
 		return err
 	}
-	if h.reader != nil {
-		_ = h.reader.Close()
-	}
-	h.reader, h.write, h.task = nil, nil, t
+	h.letGo()
+	h.task = t
 	old.wait(-1)
 	return nil
 }
@@ -182,7 +184,9 @@ func (h *Handle) writeRange(ctx context.Context, w io.Writer, off, n int64) (wri
 		return 0, err
 	}
 	t := h.task
+	t.mu.Lock()
 	step := stepPieces * t.list.PieceSize()
+	t.mu.Unlock()
 	for n > written {
 		at := off + written
 		if !t.isComplete() {
@@ -196,7 +200,7 @@ func (h *Handle) writeRange(ctx context.Context, w io.Writer, off, n int64) (wri
 		}
 		err := h.write(ctx, w, at, m)
 		if err != nil {
-			return max(written, 1), t.explain(err)
+			return max(written, 1), t.explain(ctx, err)
 		}
 		written += m
 	}
@@ -222,26 +226,28 @@ func (h *Handle) open() error {
 		return nil
 	}
 	t := h.task
+	t.files.RLock() // so that nothing is closed while it is being opened
+	defer t.files.RUnlock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if h.size > 0 && t.list.Size() != h.size {
-		return fmt.Errorf("%s has %d bytes and not %d as was said before: %w", t.digest, t.list.Size(), h.size, oci.ErrUnavailable)
+	size, have := t.list.Size(), stock{t.partial, t.blob, t.small}
+	t.mu.Unlock()
+	if h.size > 0 && size != h.size {
+		return fmt.Errorf("%s has %d bytes and not %d as was said before: %w", t.digest, size, h.size, oci.ErrUnavailable)
 	}
 	switch {
-	case t.small != nil:
-		data := t.small
+	case have.small != nil:
 		h.write = func(_ context.Context, w io.Writer, off, n int64) error {
-			_, err := w.Write(data[off : off+n])
+			_, err := w.Write(have.small[off : off+n])
 			return err
 		}
-	case t.blob != nil:
-		r, err := t.blob.NewReader()
+	case have.blob != nil:
+		r, err := have.blob.NewReader()
 		if err != nil {
 			return err
 		}
 		h.reader, h.write = r, r.WriteRange
-	case t.partial != nil:
-		r, err := t.partial.OpenReader()
+	case have.partial != nil:
+		r, err := have.partial.OpenReader()
 		if err != nil {
 			return err
 		}
@@ -254,8 +260,8 @@ func (h *Handle) open() error {
 
 // openStored reads the blob that a task which is over has left in the store.
 func (h *Handle) openStored() error {
-	if h.task.err != nil {
-		return h.task.err
+	if err := h.task.failure(); err != nil {
+		return err
 	}
 	blob, err := h.task.e.store.Open(h.task.digest)
 	if errors.Is(err, oci.ErrNotFound) {
@@ -309,26 +315,37 @@ func (t *task) await(ctx context.Context, step <-chan struct{}) error {
 	default:
 	}
 	if err := t.failure(); err != nil {
-		return t.explain(err)
+		return t.explain(ctx, err)
 	}
 	return fmt.Errorf("fetch of %s ended: %w", t.digest, oci.ErrUnavailable)
 }
 
-// explain gives the reason of a failure as a condition that a client's door knows.
-func (t *task) explain(err error) error {
-	if err == nil {
-		return nil
+// explain gives the reason of a failure as a condition that a client's door knows, unless the client itself has left.
+func (t *task) explain(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
-	if errors.Is(err, errAbandoned) || asLost(err) != nil || asRedirect(err) != nil || asAgain(err) != nil || errors.Is(err, ErrStopped) {
-		return fmt.Errorf("fetch %s: %w: %w", t.digest, oci.ErrUnavailable, err)
-	}
-	if errors.Is(err, blobstore.ErrDropped) || errors.Is(err, blobstore.ErrClosed) {
-		if cause := t.failure(); cause != nil {
-			return t.explain(cause)
+	if dropped(err) {
+		switch cause := t.failure(); {
+		case cause != nil:
+			err = cause
+		case errors.Is(err, blobstore.ErrDropped):
+			return fmt.Errorf("fetch %s: %w", t.digest, errOtherList)
 		}
+	}
+	switch {
+	case dropped(err), errors.Is(err, errAbandoned), errors.Is(err, ErrStopped),
+		asLost(err) != nil, asRedirect(err) != nil, asAgain(err) != nil:
 		return fmt.Errorf("fetch %s: %w: %w", t.digest, oci.ErrUnavailable, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("fetch %s: %w: %v", t.digest, oci.ErrUnavailable, err) // the fetch's context, not the client's
 	}
 	return err
+}
+
+// dropped tells whether err says no more than that the partial blob has ended.
+func dropped(err error) bool {
+	return errors.Is(err, blobstore.ErrDropped) || errors.Is(err, blobstore.ErrClosed)
 }
 
 // Done waits until the blob is whole here, or the fetch has failed.

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -15,44 +14,50 @@ import (
 const (
 	// maxAnnounced is how many digests one message carries.
 	maxAnnounced = 4096
-	// announceEvery is how often new holdings are told to their owners, and how often the owners are looked at.
-	announceEvery = 500 * time.Millisecond
-	// announceTimeout bounds one message.
-	announceTimeout = 3 * time.Second
-	// fetchingFor is how long a blob counts as on its way after it was announced so.
-	fetchingFor = 10 * time.Minute
-	// settleWithin is how long an owner waits for members that do not announce.
+	// maxHeldBy bounds what is remembered of one member.
+	maxHeldBy = 1 << 20
+	// partFor is how long a part of a blob counts after it was announced: nodes keep parts for about a day.
+	partFor = 24 * time.Hour
+	// settleWithin is how long an owner waits for members that do not announce, and keeps what another ring gave it.
 	settleWithin = 30 * time.Second
+	// pruneEvery is how often what nobody asks for any more is thrown away.
+	pruneEvery = 10 * time.Second
 )
 
-// holders is what this node knows, as an owner, of who has which blob, and what it must tell others. All of it is soft:
-// nodes announce anew when the ring or an owner's boot id changes.
+// holders is what this node knows, as an owner, of who has which blob. All of it is soft: nodes announce anew when the
+// ring or an owner's boot id changes.
 type holders struct {
-	e    *Engine
-	kick chan struct{}
+	e      *Engine
+	teller *teller
 
 	mu        sync.Mutex
 	byDigest  map[oci.Digest][]string
-	fetching  map[oci.Digest]time.Time // blobs that others were fetching when they announced, until when that counts
-	announced map[string]string        // who has announced all it has to this node, with its boot id
-	fresh     []oci.Digest             // stored here and not told yet
-	told      map[string]told          // owners that have heard all, by id
-	since     time.Time                // of the ring as it is now
+	byNode    map[string]*spoken
+	parts     map[oci.Digest]map[string]time.Time // who had a part when it announced, and until when that counts
+	turn      uint64                              // counts what is said, so that what a round leaves out is found
+	since     time.Time                           // of the ring as it is now
 	ringHash  uint64
 	isSettled bool
+	pruned    uint64 // the ring by which entries were pruned last
+	pruneAt   time.Time
 }
 
-// told is what an owner has heard: all that it owned on this ring, in this life of its.
-type told struct {
-	boot string
-	ring uint64
+// spoken is what one member has said.
+type spoken struct {
+	has   map[oci.Digest]uint64 // and when it said so, by holders.turn
+	parts []oci.Digest
+	begun uint64 // when its round began
+	boot  string // its life, and the ring by which its last whole round counted
+	ring  uint64
 }
 
 func newHolders(e *Engine) *holders {
-	return &holders{
-		e: e, kick: make(chan struct{}, 1), byDigest: make(map[oci.Digest][]string), fetching: make(map[oci.Digest]time.Time),
-		announced: make(map[string]string), told: make(map[string]told), since: time.Now(),
+	h := &holders{
+		e: e, byDigest: make(map[oci.Digest][]string), byNode: make(map[string]*spoken),
+		parts: make(map[oci.Digest]map[string]time.Time), since: time.Now(),
 	}
+	h.teller = newTeller(e)
+	return h
 }
 
 // of is a live node that has the whole blob, or "".
@@ -70,71 +75,112 @@ func (h *holders) of(d oci.Digest, lost []string) string {
 	return ""
 }
 
-// onItsWay tells whether another node was fetching d when this one became its owner, so that it must be asked for.
+// onItsWay tells whether another node has, or was fetching, a part of d when it announced, so that it must be asked for.
 func (h *holders) onItsWay(d oci.Digest) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	until, ok := h.fetching[d]
-	if ok && time.Now().After(until) {
-		delete(h.fetching, d)
-		return false
-	}
-	return ok
-}
-
-func (h *holders) noteFetching(digests []oci.Digest) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for d, until := range h.fetching {
-		if time.Now().After(until) {
-			delete(h.fetching, d)
+	for id, until := range h.parts[d] {
+		if time.Now().Before(until) {
+			return true
 		}
+		h.dropPart(d, id)
 	}
-	for _, d := range digests {
-		h.fetching[d] = time.Now().Add(fetchingFor)
+	return false
+}
+
+// partOf notes that a node has a part of d.
+func (h *holders) partOf(d oci.Digest, id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notePart(d, id)
+	s := h.node(id)
+	s.parts = append(s.parts, d)
+}
+
+// notePart and dropPart keep parts. The caller holds mu.
+func (h *holders) notePart(d oci.Digest, id string) {
+	if h.parts[d] == nil {
+		h.parts[d] = make(map[string]time.Time)
+	}
+	h.parts[d][id] = time.Now().Add(partFor)
+}
+
+func (h *holders) dropPart(d oci.Digest, id string) {
+	if delete(h.parts[d], id); len(h.parts[d]) == 0 {
+		delete(h.parts, d)
 	}
 }
 
-func (h *holders) remove(d oci.Digest, id string) {
+// node is the record of a member; it is made if need be. The caller holds mu.
+func (h *holders) node(id string) *spoken {
+	s := h.byNode[id]
+	if s == nil {
+		s = &spoken{has: make(map[oci.Digest]uint64)}
+		h.byNode[id] = s
+	}
+	return s
+}
+
+func (h *holders) add(d oci.Digest, id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.put(d, id)
+}
+
+// put notes a holder. The caller holds mu.
+func (h *holders) put(d oci.Digest, id string) {
+	s := h.node(id)
+	if _, ok := s.has[d]; !ok && len(s.has) >= maxHeldBy {
+		return
+	}
+	h.turn++
+	s.has[d] = h.turn
+	h.dropPart(d, id)
+	if !slices.Contains(h.byDigest[d], id) {
+		h.byDigest[d] = append(h.byDigest[d], id)
+	}
+}
+
+func (h *holders) remove(d oci.Digest, ids ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		h.take(d, id)
+	}
+}
+
+// take forgets a holder. The caller holds mu.
+func (h *holders) take(d oci.Digest, id string) {
+	if s := h.byNode[id]; s != nil {
+		delete(s.has, d)
+	}
 	h.byDigest[d] = slices.DeleteFunc(h.byDigest[d], func(have string) bool { return have == id })
 	if len(h.byDigest[d]) == 0 {
 		delete(h.byDigest, d)
 	}
 }
 
-func (h *holders) add(d oci.Digest, id string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !slices.Contains(h.byDigest[d], id) {
-		h.byDigest[d] = append(h.byDigest[d], id)
-	}
-}
+// stored notes a blob that this node has from now on, or no longer; its owner is told soon.
+func (h *holders) stored(d oci.Digest) { h.teller.note(d) }
 
-// stored notes a blob that this node has from now on; its owner is told soon.
-func (h *holders) stored(d oci.Digest) {
-	h.mu.Lock()
-	h.fresh = append(h.fresh, d)
-	h.mu.Unlock()
-	select {
-	case h.kick <- struct{}{}:
-	default:
-	}
-}
+// Dropped hears that the store no longer has a blob; its owner is told soon.
+func (e *Engine) Dropped(d oci.Digest) { e.holders.teller.note(d) }
+
+// run tells the owners what this node has, now and whenever the ring or an owner changes, until ctx is done.
+func (h *holders) run(ctx context.Context) { h.teller.run(ctx) }
 
 // settled tells whether every member has said what it has since the ring became what it is, or has had time to.
 func (h *holders) settled() bool {
-	others := h.e.directory.Others()
+	others, hash := h.e.directory.Others(), h.e.directory.View().Hash()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.see(h.e.directory.View().Hash())
+	h.see(hash)
 	if h.isSettled {
 		return true
 	}
-	for _, n := range others {
-		if boot, ok := h.announced[n.ID]; !ok || boot != n.Boot {
-			if time.Since(h.since) < settleWithin {
+	if time.Since(h.since) < settleWithin {
+		for _, n := range others {
+			if s := h.byNode[n.ID]; s == nil || s.boot != n.Boot || s.ring != hash {
 				return false
 			}
 		}
@@ -147,163 +193,122 @@ func (h *holders) settled() bool {
 func (h *holders) see(hash uint64) {
 	if hash != h.ringHash {
 		h.ringHash, h.since, h.isSettled = hash, time.Now(), false
-		clear(h.announced)
 	}
 }
 
-// run tells the owners what this node has, now and whenever the ring or an owner changes.
-func (h *holders) run(ctx context.Context) {
-	tick := time.NewTicker(announceEvery)
-	defer tick.Stop()
-	for {
-		h.round(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-h.kick:
-		}
-	}
-}
-
-// round tells each owner what it has not heard.
-func (h *holders) round(ctx context.Context) {
-	view := h.e.directory.View()
+// prune throws away what was said by members that have left, and, once the ring has been calm for a while, what others
+// own now.
+func (h *holders) prune(view *ring.View) {
 	h.mu.Lock()
 	h.see(view.Hash())
-	fresh := h.fresh
-	h.fresh = nil
-	h.mu.Unlock()
-	perOwner := make(map[string][]oci.Digest)
-	for _, d := range fresh {
-		owner := view.Owner(d)
-		perOwner[owner] = append(perOwner[owner], d)
-	}
-	others := h.e.directory.Others()
-	h.e.forgetStrangers(others, view)
-	for owner, digests := range perOwner {
-		if owner != h.e.cfg.Self.ID && !slices.ContainsFunc(others, func(n Node) bool { return n.ID == owner }) {
-			h.again(digests, false) // it is told when it is back
-		}
-	}
-	for _, n := range others {
-		all := h.mustHearAll(n, view.Hash())
-		digests := perOwner[n.ID]
-		if all {
-			digests = h.ownedBy(n.ID)
-		} else if len(digests) == 0 {
-			continue
-		}
-		if err := h.announce(ctx, n, digests, view.Hash(), all); err != nil {
-			h.e.log.Debug("holdings not announced", slog.String("peer", n.ID), slog.Any("error", err))
-			h.again(digests, all)
-			continue
-		}
-		if all {
-			h.mu.Lock()
-			h.told[n.ID] = told{n.Boot, view.Hash()}
-			h.mu.Unlock()
-		}
-	}
-}
-
-// forgetStrangers closes the connections to nodes that are neither there nor have a place in the ring.
-func (e *Engine) forgetStrangers(others []Node, view *ring.View) {
-	known := make(map[string]bool)
-	for _, n := range others {
-		known[n.Address] = true
-	}
-	for _, m := range view.Members() {
-		if n, ok := e.directory.Lookup(m.ID); ok {
-			known[n.Address] = true
-		}
-	}
-	e.peers.forget(func(address string) bool { return known[address] })
-}
-
-// again keeps what an owner could not be told for the next round; who must hear all will hear it then anyway.
-func (h *holders) again(digests []oci.Digest, all bool) {
-	if all {
+	now := time.Now()
+	if now.Before(h.pruneAt) {
+		h.mu.Unlock()
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.fresh = append(h.fresh, digests...)
-}
-
-func (h *holders) mustHearAll(n Node, ring uint64) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.told[n.ID] != told{n.Boot, ring}
-}
-
-// ownedBy are the blobs here that a node owns.
-func (h *holders) ownedBy(id string) []oci.Digest {
-	view := h.e.directory.View()
-	var digests []oci.Digest
-	h.e.store.Each(func(d oci.Digest, _ int64) bool {
-		if view.Owner(d) == id {
-			digests = append(digests, d)
-		}
-		return true
+	h.pruneAt = now.Add(pruneEvery)
+	ids := make([]string, 0, len(h.byNode))
+	for id := range h.byNode {
+		ids = append(ids, id)
+	}
+	h.mu.Unlock()
+	left := slices.DeleteFunc(ids, func(id string) bool {
+		_, ok := h.e.directory.Lookup(id)
+		return ok
 	})
-	return digests
-}
-
-// announce tells one owner, in as many messages as it takes.
-func (h *holders) announce(ctx context.Context, n Node, digests []oci.Digest, ring uint64, all bool) error {
-	p, err := h.e.peers.to(n.Address)
-	if err != nil {
-		return err
-	}
-	me := h.e.cfg.Self
-	for {
-		part := digests[:min(len(digests), maxAnnounced)]
-		digests = digests[len(part):]
-		q := &transferpb.AnnounceRequest{Node: me.ID, Boot: me.Boot, RingHash: ring, Final: all && len(digests) == 0}
-		for _, d := range part {
-			q.Digests = append(q.Digests, d.String())
-		}
-		if q.GetFinal() {
-			q.Fetching = h.fetchingFor(n.ID)
-		}
-		callCtx, cancel := context.WithTimeout(ctx, announceTimeout)
-		_, err := p.Announce(callCtx, q)
-		cancel()
-		if err != nil || len(digests) == 0 {
-			return err
-		}
-	}
-}
-
-// fetchingFor are the blobs on their way to this node that another one owns.
-func (h *holders) fetchingFor(owner string) []string {
-	view := h.e.directory.View()
-	var out []string
-	for _, t := range h.e.all() {
-		if !t.isComplete() && view.Owner(t.digest) == owner && len(out) < maxAnnounced {
-			out = append(out, t.digest.String())
-		}
-	}
-	return out
-}
-
-// Announce takes in what a member has of the blobs that this node owns.
-func (e *Engine) Announce(_ context.Context, q *transferpb.AnnounceRequest) (*transferpb.AnnounceReply, error) {
-	for _, d := range parseDigests(q.GetDigests()) {
-		e.holders.add(d, q.GetNode())
-	}
-	e.lost.remove(q.GetNode())
-	e.directory.Observe(q.GetNode(), q.GetRingHash())
-	h := e.holders
-	h.noteFetching(parseDigests(q.GetFetching()))
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.see(e.directory.View().Hash())
-	if q.GetFinal() && q.GetRingHash() == h.ringHash {
-		h.announced[q.GetNode()] = q.GetBoot()
+	for _, id := range left {
+		h.forget(id)
 	}
-	return &transferpb.AnnounceReply{Boot: e.cfg.Self.Boot}, nil
+	if h.ringHash == h.pruned || now.Sub(h.since) < settleWithin {
+		return
+	}
+	h.pruned = h.ringHash
+	for d, ids := range h.byDigest {
+		if !h.mine(view, d) {
+			for _, id := range slices.Clone(ids) {
+				h.take(d, id)
+			}
+		}
+	}
+	for d := range h.parts {
+		if !h.mine(view, d) {
+			delete(h.parts, d)
+		}
+	}
+}
+
+// mine tells whether this node owns d, for the farm or for its zone.
+func (h *holders) mine(view *ring.View, d oci.Digest) bool {
+	me := h.e.cfg.Self
+	return view.Owner(d) == me.ID || view.ZoneOwner(d, me.Zone) == me.ID
+}
+
+// forget drops all that a node has said. The caller holds mu.
+func (h *holders) forget(id string) {
+	s := h.byNode[id]
+	if s == nil {
+		return
+	}
+	for d := range s.has {
+		h.take(d, id)
+	}
+	for _, d := range s.parts {
+		h.dropPart(d, id)
+	}
+	delete(h.byNode, id)
+}
+
+// Announce takes in what a member has of the blobs that this node owns. The reply carries the ring's hash as this node
+// sees it; nothing is taken from one that is not known to be a member, and the reply then carries none.
+func (e *Engine) Announce(_ context.Context, q *transferpb.AnnounceRequest) (*transferpb.AnnounceReply, error) {
+	id, hash := q.GetNode(), e.directory.View().Hash()
+	if _, ok := e.directory.Lookup(id); !ok {
+		return &transferpb.AnnounceReply{}, nil
+	}
+	e.lost.remove(id)
+	e.directory.Observe(id, q.GetRingHash())
+	h := e.holders
+	digests, dropped, parts := parseDigests(q.GetDigests()), parseDigests(q.GetDropped()), parseDigests(q.GetFetching())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.see(hash)
+	s := h.node(id)
+	if q.GetFirst() {
+		h.turn++
+		s.begun = h.turn
+	}
+	for _, d := range digests {
+		h.put(d, id)
+	}
+	for _, d := range dropped {
+		h.take(d, id)
+		h.dropPart(d, id)
+	}
+	if q.GetFinal() {
+		h.finish(id, s, parts)
+		if q.GetRingHash() == hash {
+			s.boot, s.ring = q.GetBoot(), hash
+		}
+	}
+	return &transferpb.AnnounceReply{RingHash: hash}, nil
+}
+
+// finish ends a round in which a node has said all that it has: the rest it has no longer. The caller holds mu.
+func (h *holders) finish(id string, s *spoken, parts []oci.Digest) {
+	for d, said := range s.has {
+		if said < s.begun {
+			h.take(d, id)
+		}
+	}
+	for _, d := range s.parts {
+		h.dropPart(d, id)
+	}
+	s.parts = parts
+	for _, d := range parts {
+		h.notePart(d, id)
+	}
 }
 
 // parseDigests reads what a peer listed, as far as it makes sense and is not too much.

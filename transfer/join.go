@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/pullonce/pullonce/oci"
-	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 )
 
@@ -69,13 +68,22 @@ func (t *task) obtain(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if _, wrong := errors.AsType[*oci.MismatchError](err); wrong && at != "" && at != t.e.cfg.Self.ID && asFalse(err) == nil {
+			// What that node has got does not lead to the digest; the next one may have got what does.
+			err = fmt.Errorf("%s says: %w: %w", at, oci.ErrUnavailable, err)
+			if refused++; refused >= maxRefused {
+				return err
+			}
+			lost, at = append(lost, at), ""
+			continue
+		}
 		if err == nil || errors.Is(err, context.Canceled) {
 			err = &againError{at, errors.New("the stream ended")}
 		}
 		next := ""
 		switch gone, moved := asLost(err), asRedirect(err); {
 		case moved != nil:
-			t.e.holders.remove(t.digest, at) // a holder that sends on is none
+			t.noteTried(at) // a holder that sends on is none
 			if moved.node != at {
 				next = moved.node // also one that was lost: whoever named it has heard from it
 				lost = slices.DeleteFunc(lost, func(id string) bool { return id == next })
@@ -98,7 +106,7 @@ func (t *task) obtain(ctx context.Context) error {
 			if refused++; refused < maxRefused {
 				lost = append(lost, at)
 			} else if t.e.cfg.UpstreamFallback {
-				lost = t.everybody()
+				lost = t.e.others()
 			} else {
 				return err
 			}
@@ -107,7 +115,23 @@ func (t *task) obtain(ctx context.Context) error {
 		}
 		at = next
 	}
-	return err
+	t.log.Warn("no meeting point could serve the blob", slog.Any("error", err))
+	return t.alone(ctx)
+}
+
+// alone goes to the upstream, by the rules of a node that can reach no other one, after no meeting point could serve.
+func (t *task) alone(ctx context.Context) error {
+	lost := t.e.others()
+	err := t.own(ctx, lost)
+	if asRedirect(err) == nil {
+		return err
+	}
+	leave, err := t.e.mayGoAlone(ctx, t.digest, lost) // who was named now, too, has not served before
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return t.readUpstream(ctx)
 }
 
 // meetsAt is where this node is to register: with the blob's owner, or, in another zone than the owner's, with the owner
@@ -145,26 +169,15 @@ func asRedirect(err error) *redirectError {
 }
 
 // passedOver are the nodes that cannot be this blob's meeting point now: those that were found lost a moment ago, and
-// those that issued a false list of it.
+// those that issued a false list of it, or said that they had.
 func (t *task) passedOver() []string {
 	lost := t.e.lost.ids()
-	for _, id := range t.e.distrusted.ids() {
+	for _, id := range append(t.e.distrusted.ids(), t.e.doubted.ids()...) {
 		if issuer, ok := strings.CutPrefix(id, t.digest.String()); ok && issuer != t.e.cfg.Self.ID {
 			lost = append(lost, issuer)
 		}
 	}
 	return lost
-}
-
-// everybody are all other members.
-func (t *task) everybody() []string {
-	var ids []string
-	for _, m := range t.e.directory.View().Members() {
-		if m.ID != t.e.cfg.Self.ID {
-			ids = append(ids, m.ID)
-		}
-	}
-	return ids
 }
 
 // join registers with a meeting point and stays until the blob is here, and after that for as long as the task lives.
@@ -259,7 +272,7 @@ func (t *task) application(lost []string) *transferpb.RegisterRequest {
 	me := t.e.cfg.Self
 	q := &transferpb.RegisterRequest{
 		Digest: t.digest.String(), Upstream: t.repo.Upstream, Repository: t.repo.Path, Size: t.claimed,
-		Node: &transferpb.Node{Id: me.ID, Address: me.Address, Zone: me.Zone}, Lost: lost,
+		Node: &transferpb.Node{Id: me.ID, Address: me.Address, Zone: me.Zone}, Lost: lost, Tried: t.tried,
 		RingHash: t.e.directory.View().Hash(),
 	}
 	if t.list != nil {
@@ -274,7 +287,7 @@ func (t *task) attend(ctx context.Context, node Node, p *peer, stream transferpb
 	at := node.ID
 	replies := make(chan *transferpb.RegisterReply)
 	broken := make(chan error, 1)
-	go func() {
+	t.e.group.Go(func() {
 		for {
 			r, err := stream.Recv()
 			if err != nil {
@@ -287,7 +300,7 @@ func (t *task) attend(ctx context.Context, node Node, p *peer, stream transferpb
 				return
 			}
 		}
-	}()
+	})
 	silence := time.NewTimer(t.e.cfg.Silence)
 	defer silence.Stop()
 	for {
@@ -331,13 +344,20 @@ func (t *task) parted(ctx context.Context, node Node, err error) error {
 func (t *task) replied(ctx context.Context, at string, r *transferpb.RegisterReply) error {
 	t.e.lost.remove(at)
 	if r.GetError() != nil {
-		return localError(r.GetError(), at, t.digest)
+		err := localError(r.GetError(), at, t.digest)
+		if _, wrong := errors.AsType[*oci.MismatchError](err); wrong {
+			return t.told(at, err)
+		}
+		return err
 	}
 	if r.GetRedirect() != "" {
 		if len(r.GetMembers()) > 0 {
 			t.e.directory.Merge(r.GetMembers())
 		}
 		return &redirectError{r.GetRedirect()}
+	}
+	if err := t.circle(at, r.GetWaits()); err != nil {
+		return err
 	}
 	if r.GetIsInline() || r.GetList() != nil {
 		t.mu.Lock()
@@ -352,7 +372,7 @@ func (t *task) replied(ctx context.Context, at string, r *transferpb.RegisterRep
 		if err != nil || list.Digest() != t.digest {
 			return &lostError{at, fmt.Errorf("sent no list of this blob: %w", err)}
 		}
-		if err := t.adopt(list); err != nil {
+		if err := t.adopt(ctx, list); err != nil {
 			return err
 		}
 	}
@@ -374,43 +394,4 @@ func (t *task) extendFrom(first int, midstates []byte) error {
 		return errors.New("midstates without a list")
 	}
 	return t.extend(first, midstates)
-}
-
-// takeInline stores a small blob that came whole. Where readers wait for its one piece already, since an earlier run has
-// left a partial blob, they get it as that piece.
-func (t *task) takeInline(ctx context.Context, at string, data []byte) error {
-	if got := oci.FromBytes(t.digest.Algorithm(), data); got != t.digest {
-		t.log.Error("meeting point sent another blob", slog.String("peer", at))
-		return t.e.distrust(t.digest, at)
-	}
-	t.mu.Lock()
-	repo, list := t.repo, t.list
-	t.mu.Unlock()
-	if list != nil && list.Count() == 1 && list.Size() == int64(len(data)) {
-		return t.write(list, 0, data, self, false)
-	}
-	return t.keep(ctx, repo, data)
-}
-
-// keep stores a small blob whose digest holds and makes the task one of a whole blob.
-func (t *task) keep(ctx context.Context, repo oci.Repository, data []byte) error {
-	if err := t.e.store.Put(ctx, t.digest, data, originOf(repo)); err != nil {
-		t.log.Warn("small blob not stored", slog.Any("error", err))
-		return t.keepInMemory(data)
-	}
-	blob, err := t.e.store.Open(t.digest)
-	if err != nil {
-		return t.keepInMemory(data)
-	}
-	t.e.holders.stored(t.digest)
-	return t.takeWhole(ctx, blob)
-}
-
-// keepInMemory serves a small blob that the disk did not take.
-func (t *task) keepInMemory(data []byte) error {
-	list := piece.Issue(t.digest, int64(len(data)), piece.SizeFor(int64(len(data))), t.e.cfg.Self.ID)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.small = data
-	return t.begin(list)
 }

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ func (t *task) holdsOnly() bool {
 func (t *task) needed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.slots.empty(t.uploads)
 	return t.waiters > 0 || t.guests() > 0 || len(t.pushing) > 0 || t.uploads != nil && t.uploads.Load() > 0
 }
 
@@ -131,42 +133,87 @@ func (t *task) commit() error {
 	return nil
 }
 
+// follow waits for the task of the same digest that was let go before this one, which may have the blob's files open.
+func (t *task) follow(ctx context.Context) error {
+	if t.before == nil {
+		return nil
+	}
+	select {
+	case <-t.before.closed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// errEnded says that a fetch was ended for a reason that has nothing to do with the blob.
+var errEnded = fmt.Errorf("the fetch was ended: %w", oci.ErrUnavailable)
+
 // end says how the task went to everybody who waits for it.
 func (t *task) end(err error) {
 	t.e.retire(t, true)
+	if errors.Is(err, context.Canceled) {
+		err = errEnded // by this node, and not by the client who will hear of it
+	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.err == nil {
 		t.err = err
 	}
-	if t.err != nil && t.partial != nil && !t.complete() {
-		if _, wrong := errors.AsType[*oci.MismatchError](t.err); wrong {
-			t.partial.Drop() // its readers learn from failure why
-		} else {
-			t.partial.Fail(t.err)
-		}
+	cause, partial := t.err, t.partial
+	if cause == nil || t.complete() {
+		partial = nil
 	}
-	for _, m := range t.members {
-		for _, o := range append(m.outs, m.guests...) {
-			o.close()
-		}
-	}
+	t.hangUp()
 	t.done = true
+	t.mu.Unlock()
+	if lie, ok := errors.AsType[*falseListError](cause); ok {
+		t.log.Error("piece list does not lead to the digest, dropping it", slog.String("issuer", lie.issuer))
+	}
+	if partial != nil {
+		abandon(partial, cause)
+	}
 	close(t.ended)
 }
 
-// close gives back what the task holds.
+// abandon ends a partial blob, whose readers hear why. Pieces that do not lead to the digest are not kept.
+func abandon(partial *blobstore.Partial, cause error) {
+	if _, wrong := errors.AsType[*oci.MismatchError](cause); wrong {
+		partial.Drop() // its readers learn from failure why
+		return
+	}
+	partial.Fail(cause)
+}
+
+// hangUp ends all streams of the swarm. The caller holds mu.
+func (t *task) hangUp() {
+	for _, m := range t.members {
+		for _, o := range m.outs {
+			o.close()
+		}
+		for _, o := range m.guests {
+			o.close()
+		}
+	}
+}
+
+// close gives back what the task holds, and lets the next task of the digest begin.
 func (t *task) close() {
+	t.files.Lock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.partial != nil {
-		t.partial.Close()
-		t.partial = nil
+	partial, blob := t.partial, t.blob
+	t.partial, t.blob = nil, nil
+	t.mu.Unlock()
+	if partial != nil {
+		partial.Close()
 	}
-	if t.blob != nil {
-		_ = t.blob.Close()
-		t.blob = nil
+	if blob != nil {
+		_ = blob.Close()
 	}
+	t.files.Unlock()
+	if t.before != nil {
+		<-t.before.closed // it was ended before; who follows waits for this task alone
+	}
+	t.e.closed(t)
 }
 
 // failure is why the task ended; nil while it goes on, or when all went well.

@@ -115,7 +115,7 @@ func (e *Engine) unreachable(ctx context.Context, lost []string) []string {
 
 // Ping answers a peer that asks whether this node is there.
 func (e *Engine) Ping(context.Context, *transferpb.PingRequest) (*transferpb.PingReply, error) {
-	return &transferpb.PingReply{Node: e.cfg.Self.ID, Boot: e.cfg.Self.Boot}, nil
+	return &transferpb.PingReply{Node: e.cfg.Self.ID}, nil
 }
 
 // StatusOf asks a peer for its status.

@@ -34,8 +34,14 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 	if err != nil || q.GetNode().GetId() == "" {
 		return status.Error(codes.InvalidArgument, "no digest or no node")
 	}
+	_, done, err := e.enter()
+	if err != nil {
+		return status.Error(codes.Unavailable, "not running")
+	}
+	defer done()
 	e.lost.remove(q.GetNode().GetId())
 	e.directory.Observe(q.GetNode().GetId(), q.GetRingHash())
+	e.holders.hear(d, q)
 	// A sign of life at once: what follows may have to wait for the upstream.
 	if err := stream.Send(&transferpb.RegisterReply{}); err != nil {
 		return err
@@ -112,7 +118,7 @@ const heartbeat = time.Second
 // run serves the node until it hangs up.
 func (s *session) run(ctx context.Context, q *transferpb.RegisterRequest, repo oci.Repository) error {
 	if err := s.await(ctx, s.t.listed); err != nil {
-		if foreign(err) && s.t.repo != repo {
+		if foreign(err) && s.t.repository() != repo {
 			return errForeign
 		}
 		return s.sendError(err)
@@ -123,14 +129,14 @@ func (s *session) run(ctx context.Context, q *transferpb.RegisterRequest, repo o
 	if inline, ok, err := s.inline(ctx); err != nil {
 		return s.sendError(err)
 	} else if ok {
-		return s.stream.Send(&transferpb.RegisterReply{IsInline: true, Inline: inline})
+		return s.sendInline(ctx, inline)
 	}
 	if err := s.enter(q); err != nil {
 		return err
 	}
 	defer s.leave()
 	gone := make(chan error, 1)
-	go func() { gone <- s.listen() }()
+	s.e.group.Go(func() { gone <- s.listen() })
 	return s.talk(ctx, gone)
 }
 
@@ -155,7 +161,7 @@ func (s *session) await(ctx context.Context, step <-chan struct{}) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-beat.C:
-			if err := s.stream.Send(&transferpb.RegisterReply{}); err != nil {
+			if err := s.stream.Send(&transferpb.RegisterReply{Waits: s.t.waits()}); err != nil {
 				return err
 			}
 		}
@@ -169,10 +175,10 @@ func (s *session) confirm(ctx context.Context, repo oci.Repository) error {
 	}
 	result := make(chan struct{})
 	var err error
-	go func() {
+	s.e.group.Go(func() {
 		defer close(result)
 		_, err = s.e.documents.Document(ctx, Question{Kind: Confirm, Repository: repo, Reference: s.t.digest.String()})
-	}()
+	})
 	if e := s.await(ctx, result); e != nil {
 		select {
 		case <-result: // the task ended and so did the question
@@ -188,32 +194,10 @@ func (s *session) confirm(ctx context.Context, repo oci.Repository) error {
 func (t *task) vouchedFor(repo oci.Repository) bool {
 	select {
 	case <-t.vouched:
-		return t.repo == repo
+		return t.repository() == repo
 	default:
 		return false
 	}
-}
-
-// inline gives a small blob whole, once it is here.
-func (s *session) inline(ctx context.Context) ([]byte, bool, error) {
-	s.t.mu.Lock()
-	small := s.t.list.Size() <= s.e.cfg.InlineMax
-	s.t.mu.Unlock()
-	if !small {
-		return nil, false, nil
-	}
-	if err := s.await(ctx, s.t.whole); err != nil {
-		return nil, false, err
-	}
-	s.t.mu.Lock()
-	list := s.t.list
-	s.t.mu.Unlock()
-	buf, err := s.t.read(ctx, list, 0)
-	if err != nil {
-		return nil, false, err
-	}
-	defer s.e.recycle(buf)
-	return slices.Clone(*buf), true, nil
 }
 
 func (s *session) sendError(err error) error {

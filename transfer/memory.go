@@ -57,7 +57,7 @@ func (t *task) refill(ctx context.Context, partial *blobstore.Partial) {
 			t.mu.Unlock()
 			if lacks {
 				if err := t.readGap(ctx, i, i+1); err != nil {
-					partial.Fail(t.explain(err))
+					partial.Fail(t.explain(ctx, err))
 					return
 				}
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -28,9 +27,12 @@ func (t *task) own(ctx context.Context, lost []string) error {
 		return err
 	}
 	defer leave()
+	t.mu.Lock()
+	t.at, t.path = "", nil
+	t.mu.Unlock()
 	t.intend(true)
 	defer t.intend(false)
-	if len(lost) > 0 || !t.e.holders.settled() || t.e.holders.onItsWay(t.digest) {
+	if len(lost) > 0 || !t.e.holders.settled() || t.e.holders.onItsWay(t.digest) || t.standsIn(lost) {
 		if err := t.survey(ctx); err != nil {
 			return err
 		}
@@ -44,9 +46,12 @@ func (t *task) own(ctx context.Context, lost []string) error {
 	return t.readUpstream(ctx)
 }
 
-// maxAlone is how many blobs a node that can reach no other one reads from the upstream at once, so that a broken network
-// does not become a stampede.
-const maxAlone = 3
+// standsIn tells whether this node goes on although its view names another one: their views differ, and what it knows as
+// an owner is not about this blob.
+func (t *task) standsIn(lost []string) bool {
+	owner := t.e.directory.View().OwnerWithout(t.digest, lost...)
+	return owner != "" && owner != t.e.cfg.Self.ID
+}
 
 // yields tells whether another node that is about to read the upstream too goes before this one: it has pieces and this
 // one has none, or else its id is the lower one.
@@ -58,29 +63,6 @@ func (t *task) yields(f finding) bool {
 		return theirs
 	}
 	return f.node.ID < t.e.cfg.Self.ID
-}
-
-// mayGoAlone lets a node that can reach no other one go to the upstream itself, if it may, a few blobs at a time. leave
-// gives the place back.
-func (t *task) mayGoAlone(ctx context.Context, lost []string) (leave func(), err error) {
-	for _, id := range t.everybody() {
-		if !slices.Contains(lost, id) {
-			return func() {}, nil
-		}
-	}
-	if len(lost) == 0 {
-		return func() {}, nil // a farm of one
-	}
-	if !t.e.cfg.UpstreamFallback {
-		return nil, fmt.Errorf("get %s: no other node can be reached, and this one may not ask the upstream: %w", t.digest, oci.ErrUnavailable)
-	}
-	select {
-	case t.e.alone <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	t.e.counters.fallbacks.Add(1)
-	return func() { <-t.e.alone }, nil
 }
 
 func (t *task) intend(on bool) {
@@ -95,7 +77,7 @@ func (t *task) survey(ctx context.Context) error {
 	found := t.e.askHoldings(ctx, t.digest)
 	var best *piece.List
 	var neighbours []*transferpb.Node
-	var haves []*piece.Bitmap
+	haves := make(map[piece.ID][]*piece.Bitmap)
 	for _, f := range found {
 		if f.holding.GetWhole() || f.holding.GetMeeting() || f.holding.GetIntends() && t.yields(f) {
 			return &redirectError{f.node.ID}
@@ -105,7 +87,7 @@ func (t *task) survey(ctx context.Context) error {
 			continue
 		}
 		if have, err := piece.BitmapFromBytes(list.Count(), f.holding.GetHave()); err == nil {
-			haves = append(haves, have)
+			haves[list.ID()] = append(haves[list.ID()], have)
 		}
 		neighbours = append(neighbours, &transferpb.Node{Id: f.node.ID, Address: f.node.Address, Zone: f.node.Zone})
 		if best == nil || list.Known() > best.Known() {
@@ -115,7 +97,7 @@ func (t *task) survey(ctx context.Context) error {
 	if best == nil {
 		return nil
 	}
-	if err := t.continueList(best); err != nil {
+	if err := t.continueList(ctx, best); err != nil {
 		return fmt.Errorf("take up the list of %s: %w", best.Issuer(), err)
 	}
 	t.noteElsewhere(haves)
@@ -125,15 +107,12 @@ func (t *task) survey(ctx context.Context) error {
 }
 
 // noteElsewhere keeps what live nodes were found to have, so that it is not read from the upstream before they had the
-// time to give it.
-func (t *task) noteElsewhere(haves []*piece.Bitmap) {
+// time to give it. What belongs to another list than this node's is of no use here.
+func (t *task) noteElsewhere(haves map[piece.ID][]*piece.Bitmap) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.elsewhere = piece.NewBitmap(t.list.Count())
-	for _, have := range haves {
-		if have.Len() != t.elsewhere.Len() {
-			continue
-		}
+	for _, have := range haves[t.list.ID()] {
 		for i := have.Next(0); i >= 0; i = have.Next(i + 1) {
 			t.elsewhere.Set(i)
 		}
@@ -141,14 +120,14 @@ func (t *task) noteElsewhere(haves []*piece.Bitmap) {
 }
 
 // continueList adopts a list that others go by. A list of this node's own that knows as much stays.
-func (t *task) continueList(best *piece.List) error {
+func (t *task) continueList(ctx context.Context, best *piece.List) error {
 	t.mu.Lock()
 	mine := t.list
 	t.mu.Unlock()
 	if mine != nil && mine.ID() != best.ID() && mine.Known() >= best.Known() {
 		return nil
 	}
-	return t.adopt(best)
+	return t.adopt(ctx, best)
 }
 
 // A finding is what one member said that it has.
@@ -206,6 +185,8 @@ func (e *Engine) Holdings(_ context.Context, q *transferpb.HoldingsRequest) (*tr
 			}
 		} else if _, err := e.store.Stat(d); err == nil {
 			r.Holdings[text] = &transferpb.HoldingsReply_Holding{Whole: true}
+		} else if h := e.partHolding(d); h != nil {
+			r.Holdings[text] = h
 		}
 	}
 	return r, nil

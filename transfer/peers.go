@@ -19,7 +19,8 @@ const (
 	// window is the flow control window of a stream and of a connection. Setting one alone would turn off gRPC's
 	// estimator and leave the other at 64 KiB.
 	window = 16 << 20
-	// ioBuffer is gRPC's buffer towards the socket, a side of a connection.
+	// ioBuffer is the most that gRPC reads from, or writes to, a socket at once. It has a buffer of that size only while
+	// there is something in it.
 	ioBuffer = 512 << 10
 	// maxMessage is the largest message that is taken from a peer: a piece, or a manifest, with its head.
 	maxMessage = 5 << 20
@@ -31,7 +32,7 @@ const (
 	// behind them and the upstream slows down. Where the kernel has no BBR its default stays.
 	congestion = "bbr"
 	// idle is how long an unused connection is kept.
-	idle = 5 * time.Minute
+	idle = 2 * time.Minute
 )
 
 // peers keeps one connection to each peer that is talked to.
@@ -73,7 +74,7 @@ func (p *peers) to(address string) (*peer, error) {
 			if err != nil {
 				return nil, err
 			}
-			return &activeConn{Conn: raw, last: &c.lastByte}, nil
+			return newPeerConn(raw, &c.lastByte), nil
 		}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
@@ -124,20 +125,6 @@ func (p *peers) close() { p.forget(func(string) bool { return false }) }
 // quiet is how long the connection has brought no byte.
 func (c *peer) quiet(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, c.lastByte.Load()))
-}
-
-// An activeConn remembers when it last read a byte, which tells a slow peer from one that vanished.
-type activeConn struct {
-	net.Conn
-	last *atomic.Int64
-}
-
-func (c *activeConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if n > 0 {
-		c.last.Store(time.Now().UnixNano())
-	}
-	return n, err
 }
 
 // SocketOptions keeps what waits unsent in the kernel small. It serves as net.Dialer.Control, and as

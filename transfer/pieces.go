@@ -28,9 +28,12 @@ func (t *task) request(ctx context.Context, r swarm.Request) {
 	t.e.group.Go(func() {
 		err := t.ask(ctx, m, list, r)
 		t.e.budget.Add(-n)
+		cancelled := ctx.Err() != nil // by this side, which no longer needs the piece from there
+		if err != nil && !cancelled {
+			t.report(m, r.Piece, err)
+		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		cancelled := ctx.Err() != nil // by this side, which no longer needs the piece from there
 		cancel()
 		if !cancelled {
 			delete(t.cancels, r)
@@ -70,7 +73,7 @@ func (t *task) ask(ctx context.Context, m *member, list *piece.List, r swarm.Req
 	t.mu.Unlock()
 	switch head.GetStatus() {
 	case transferpb.PieceReply_STATUS_OK:
-		return t.accept(list, r.Piece, reply.data, r.Peer, false)
+		return t.accept(ctx, list, r.Piece, reply.data, r.Peer, false)
 	case transferpb.PieceReply_STATUS_BUSY:
 		return errBusy
 	default:
@@ -79,26 +82,36 @@ func (t *task) ask(ctx context.Context, m *member, list *piece.List, r swarm.Req
 }
 
 // accept checks a piece and writes it: the only way by which a peer's bytes come in.
-func (t *task) accept(list *piece.List, i int, data mem.BufferSlice, from swarm.Peer, pushed bool) error {
+func (t *task) accept(ctx context.Context, list *piece.List, i int, data mem.BufferSlice, from swarm.Peer, pushed bool) error {
 	_, n := list.Bounds(i)
 	if int64(data.Len()) != n {
 		return &oci.MismatchError{Digest: t.digest, Piece: i}
 	}
-	// No more at once than the cores can hash: each has a buffer.
-	t.e.checking <- struct{}{}
-	defer func() { <-t.e.checking }()
-	buf := t.e.buffer(n)
-	defer t.e.recycle(buf)
-	data.CopyTo(*buf)
-	t.e.counters.receivedBytes.Add(n)
-	t.e.counters.piecesReceived.Add(1)
-	if t.zoneOf(from) != t.e.cfg.Self.Zone {
-		t.e.counters.crossZone.Add(n)
+	if err := t.e.writing.Acquire(ctx, n); err != nil {
+		return errors.Join(errOwn, err)
 	}
-	if err := list.Check(i, *buf); err != nil {
+	defer t.e.writing.Release(n)
+	t.e.received(n, t.zoneOf(from))
+	t.e.counters.piecesReceived.Add(1)
+	parts := make([][]byte, len(data)) // as they came off the line: putting them together would cost a copy
+	for k, part := range data {
+		parts[k] = part.ReadOnlyData()
+	}
+	if err := t.check(ctx, list, i, parts); err != nil {
 		return err
 	}
-	return t.write(list, i, *buf, from, pushed)
+	return t.write(list, i, from, pushed, parts...)
+}
+
+// check checks a piece, no more at once than the cores can hash.
+func (t *task) check(ctx context.Context, list *piece.List, i int, parts [][]byte) error {
+	select {
+	case t.e.checking <- struct{}{}:
+	case <-ctx.Done():
+		return errors.Join(errOwn, ctx.Err())
+	}
+	defer func() { <-t.e.checking }()
+	return list.Check(i, parts...)
 }
 
 // zoneOf is the zone of another node in the swarm; this node's own when it is not known.
@@ -112,15 +125,8 @@ func (t *task) zoneOf(p swarm.Peer) string {
 }
 
 // write stores a checked piece and tells the logic.
-func (t *task) write(list *piece.List, i int, data []byte, from swarm.Peer, pushed bool) error {
-	t.mu.Lock()
-	partial := t.partial
-	same := t.list == list
-	t.mu.Unlock()
-	if !same || partial == nil {
-		return errOwn
-	}
-	if err := partial.WritePiece(i, data); err != nil {
+func (t *task) write(list *piece.List, i int, from swarm.Peer, pushed bool, parts ...[]byte) error {
+	if err := t.put(list, i, parts); err != nil {
 		return errors.Join(errOwn, err)
 	}
 	t.mu.Lock()
@@ -131,22 +137,42 @@ func (t *task) write(list *piece.List, i int, data []byte, from swarm.Peer, push
 	return nil
 }
 
-// refused tells the logic why a piece did not come. The caller holds mu.
-func (t *task) refused(m *member, r swarm.Request, err error) {
-	now := t.e.now()
-	bad, lied := errors.AsType[*oci.MismatchError](err)
+// put writes a piece into the partial blob.
+func (t *task) put(list *piece.List, i int, parts [][]byte) error {
+	t.files.RLock()
+	defer t.files.RUnlock()
+	t.mu.Lock()
+	partial, same := t.partial, t.list == list
+	t.mu.Unlock()
+	if !same || partial == nil {
+		return errOtherList
+	}
+	return partial.WritePiece(i, parts...)
+}
+
+// report tells the operator of a piece that did not come as it should.
+func (t *task) report(m *member, i int, err error) {
+	_, lied := errors.AsType[*oci.MismatchError](err)
 	switch {
 	case lied:
 		t.e.counters.mismatches.Add(1)
-		t.log.Warn("peer sent a piece that does not match", slog.String("peer", m.node.ID), slog.Int("piece", bad.Piece))
+		t.log.Warn("peer sent a piece that does not match", slog.String("peer", m.node.ID), slog.Int("piece", i))
+	case errors.Is(err, errOwn) && !errors.Is(err, errOtherList):
+		t.log.Warn("piece not written", slog.Int("piece", i), slog.Any("error", err))
+	}
+}
+
+// refused tells the logic why a piece did not come. The caller holds mu.
+func (t *task) refused(m *member, r swarm.Request, err error) {
+	now := t.e.now()
+	_, lied := errors.AsType[*oci.MismatchError](err)
+	switch {
+	case lied:
 		t.suspect(m, r.Piece, now)
 	case errors.Is(err, errBusy):
 		t.fetcher.Busy(r.Peer, r.Piece, now, 0)
 	case errors.Is(err, errAbsent):
 		t.fetcher.Failed(r.Peer, r.Piece, swarm.Gone, now)
-	case errors.Is(err, errOwn):
-		t.log.Warn("piece not written", slog.Int("piece", r.Piece), slog.Any("error", err))
-		t.fetcher.Failed(r.Peer, r.Piece, swarm.Broken, now)
 	default:
 		t.fetcher.Failed(r.Peer, r.Piece, swarm.Broken, now)
 	}
@@ -175,62 +201,72 @@ func (t *task) suspect(m *member, i int, now time.Duration) {
 func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, error) {
 	head := &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_ABSENT}
 	reply := &bulk{head: head}
-	t := e.taskOf(q.GetDigest())
+	_, done, err := e.enter()
+	if err != nil {
+		return reply, nil
+	}
+	defer done()
+	t := e.taskOf(ctx, q.GetDigest())
 	if t == nil {
 		return reply, nil
 	}
-	list := t.admit(q, head)
+	list, slot := t.admit(q, head)
 	if list == nil {
 		return reply, nil
 	}
-	defer e.group.Done()
-	_, n := list.Bounds(int(q.GetPiece()))
-	if err := e.upload.WaitN(ctx, int(n)); err != nil {
-		t.sent(q.GetNode())
+	if err := e.upload.WaitN(ctx, int(slot.size)); err != nil {
+		slot.end()
 		return nil, err
-	}
-	t.e.sending.Add(n)
-	done := func() {
-		t.e.sending.Add(-n)
-		t.sent(q.GetNode())
 	}
 	buf, err := t.read(ctx, list, int(q.GetPiece()))
 	if err != nil {
-		done()
+		slot.end()
 		t.log.Warn("piece not readable", slog.Any("error", err))
 		return reply, nil
 	}
-	e.counters.sentBytes.Add(n)
+	e.counters.sentBytes.Add(slot.size)
 	e.counters.piecesSent.Add(1)
 	head.Status = transferpb.PieceReply_STATUS_OK
-	// The slot is free again once the bytes have left for the socket, which is when gRPC frees the buffer.
-	reply.data = mem.BufferSlice{mem.NewBuffer(buf, slotPool{e, done})}
+	reply.data = mem.BufferSlice{mem.NewBuffer(buf, slot)}
 	return reply, nil
 }
 
-// admit takes an upload slot for a request and gives the list that the piece belongs to, or says in head why not. With
-// a list the caller owes group.Done.
-func (t *task) admit(q *transferpb.PieceRequest, head *transferpb.PieceReply) *piece.List {
+// admit takes an upload slot for a request and gives the list that the piece belongs to, or says in head why not.
+func (t *task) admit(q *transferpb.PieceRequest, head *transferpb.PieceReply) (*piece.List, *sending) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := int(q.GetPiece())
 	if t.done || t.fetcher == nil || !t.sameList(q.GetList()) || !t.fetcher.Has(i) {
-		return nil
+		return nil, nil
 	}
 	handle, ok := t.handles[q.GetNode()]
 	if !ok {
-		return nil
+		return nil, nil
 	}
-	seedOK := !t.seeding() || t.register.Seeder().Admit(handle, i, q.GetLone())
-	if !seedOK || t.e.sendRoom(t.list.PieceSize()) == 0 || !t.uploads.Admit(handle, q.GetUrgent() || q.GetLone(), t.e.now()) {
-		head.Status = transferpb.PieceReply_STATUS_BUSY
-		head.Load = int32(t.uploads.Load())
-		t.e.counters.busy.Add(1)
-		return nil
-	}
+	t.slots.empty(t.uploads)
+	admitted := t.takeSlot(handle, i, q)
 	head.Load = int32(t.uploads.Load())
-	t.e.group.Add(1)
-	return t.list
+	if !admitted {
+		head.Status = transferpb.PieceReply_STATUS_BUSY
+		t.e.counters.busy.Add(1)
+		return nil, nil
+	}
+	_, n := t.list.Bounds(i)
+	t.e.sending.Add(n)
+	return t.list, &sending{t: t, to: handle, size: n}
+}
+
+// takeSlot takes an upload slot for a piece, if the seeding lets the piece go. That is asked last: a piece which it has
+// let go counts as handed out. The caller holds mu.
+func (t *task) takeSlot(to swarm.Peer, i int, q *transferpb.PieceRequest) bool {
+	if t.e.sendRoom(t.list.PieceSize()) == 0 || !t.uploads.Admit(to, q.GetUrgent() || q.GetLone(), t.e.now()) {
+		return false
+	}
+	if t.seeding() && !t.register.Seeder().Admit(to, i, q.GetLone()) {
+		t.uploads.Done(to)
+		return false
+	}
+	return true
 }
 
 // sameList tells whether a peer's pieces and this node's are checked by one list. A blob that is whole here has been
@@ -243,29 +279,8 @@ func (t *task) sameList(id []byte) bool {
 	return string(mine[:]) == string(id)
 }
 
-// sent gives an upload slot back.
-func (t *task) sent(node string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.uploads.Done(t.handles[node])
-	t.wake()
-}
-
-// A slotPool is a mem.BufferPool of one buffer: it takes the buffer back and tells that it has been sent.
-type slotPool struct {
-	e    *Engine
-	sent func()
-}
-
-func (p slotPool) Get(n int) *[]byte { return p.e.buffer(int64(n)) }
-
-func (p slotPool) Put(b *[]byte) {
-	p.e.recycle(b)
-	p.sent()
-}
-
-// taskOf is the task of a digest that a peer named. A blob that is whole on disk gets a task, which serves it.
-func (e *Engine) taskOf(text string) *task {
+// taskOf is the task of a digest that a peer named. A blob that is on disk, whole or in part, gets a task, which serves it.
+func (e *Engine) taskOf(ctx context.Context, text string) *task {
 	d, err := oci.ParseDigest(text)
 	if err != nil {
 		return nil
@@ -273,7 +288,7 @@ func (e *Engine) taskOf(text string) *task {
 	if t := e.find(d); t != nil {
 		return t
 	}
-	if _, err := e.store.Stat(d); err != nil {
+	if _, err := e.store.Stat(d); err != nil && !e.store.HasPartial(d) {
 		return nil
 	}
 	t, err := e.task(Want{Digest: d, held: true})
@@ -285,6 +300,8 @@ func (e *Engine) taskOf(text string) *task {
 	case <-t.listed:
 		return t
 	case <-t.ended:
+		return nil
+	case <-ctx.Done():
 		return nil
 	}
 }

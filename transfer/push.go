@@ -60,7 +60,7 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 	id := list.ID()
 	t.e.sending.Add(n)
 	defer t.e.sending.Add(-n) // a call that fails early never frees the buffer
-	data := mem.NewBuffer(buf, slotPool{t.e, func() {}})
+	data := mem.NewBuffer(buf, bufferPool{t.e})
 	msg := &bulk{
 		head: &transferpb.PushRequest{Digest: t.digest.String(), List: id[:], Piece: int32(i), Node: t.e.cfg.Self.ID},
 		data: mem.BufferSlice{data},
@@ -73,58 +73,90 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 }
 
 // pushed takes a piece that the meeting point sent unasked.
-func (e *Engine) pushed(_ context.Context, b *bulk) (*transferpb.PushReply, error) {
+func (e *Engine) pushed(ctx context.Context, b *bulk) (*transferpb.PushReply, error) {
 	defer b.free()
+	_, done, err := e.enter()
+	if err != nil {
+		return &transferpb.PushReply{}, nil
+	}
+	defer done()
+	n := int64(b.data.Len())
+	delay := e.arrived(n) // also what is refused has come over the line
 	q := b.head.(*transferpb.PushRequest)
-	t := e.taskOf(q.GetDigest())
+	t := e.taskOf(ctx, q.GetDigest())
 	if t == nil {
 		return &transferpb.PushReply{}, nil
 	}
 	i := int(q.GetPiece())
-	t.mu.Lock()
-	list := t.list
-	if list == nil || t.done || t.complete() || !t.sameList(q.GetList()) || i < 0 || i >= list.Count() {
-		had := t.complete()
-		t.mu.Unlock()
+	list, from, had := t.expect(q, i)
+	if list == nil {
 		return &transferpb.PushReply{Had: had}, nil
 	}
-	from, ok := t.handles[q.GetNode()]
-	if q.GetNode() != t.at && (!ok || t.members[from] == nil) {
-		t.mu.Unlock()
-		return &transferpb.PushReply{}, nil // nobody that this node takes part with
-	}
-	known := i < list.Known()
-	if !t.fetcher.Expect(i, t.e.now()) {
-		t.mu.Unlock()
-		return &transferpb.PushReply{Had: true}, nil
-	}
-	t.mu.Unlock()
-	err := error(errAbsent)
-	if known || t.awaitMidstate(list, i) {
-		err = t.accept(list, i, b.data, from, true)
-	}
+	e.budget.Add(n)
+	err = t.takePushed(ctx, list, i, b, from, delay)
+	e.budget.Add(-n)
 	if err == nil {
 		return &transferpb.PushReply{Accepted: true}, nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.list == list {
-		t.fetcher.Unexpect(i)
-		if _, lied := errors.AsType[*oci.MismatchError](err); lied {
-			t.e.counters.mismatches.Add(1)
-			t.log.Warn("peer pushed a piece that does not match", slog.String("peer", q.GetNode()), slog.Int("piece", i))
-			if m := t.members[from]; m != nil {
-				t.suspect(m, i, t.e.now())
-			} else if i == list.Count()-1 {
-				t.condemn(list) // the meeting point's own list does not lead to the digest
-			}
-		}
-	}
+	t.refusePush(list, i, from, q.GetNode(), err)
 	return &transferpb.PushReply{}, nil
 }
 
+// expect notes that a piece is coming, and gives the list that it belongs to. There is none when the piece is not
+// wanted; had tells whether that is because it is here already, or on its way.
+func (t *task) expect(q *transferpb.PushRequest, i int) (list *piece.List, from swarm.Peer, had bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list == nil || t.done || t.complete() || !t.sameList(q.GetList()) || i < 0 || i >= t.list.Count() {
+		return nil, 0, t.complete()
+	}
+	from, ok := t.handles[q.GetNode()]
+	if q.GetNode() != t.at && (!ok || t.members[from] == nil) {
+		return nil, 0, false // nobody that this node takes part with
+	}
+	if !t.fetcher.Expect(i, t.e.now()) {
+		return nil, 0, true
+	}
+	return t.list, from, false
+}
+
+// takePushed checks and writes a piece once the limit has room for it: who pushes waits for the answer, and pushes no
+// more meanwhile.
+func (t *task) takePushed(ctx context.Context, list *piece.List, i int, b *bulk, from swarm.Peer, delay time.Duration) error {
+	if err := pause(ctx, delay); err != nil {
+		return err
+	}
+	if i >= list.Known() && !t.awaitMidstate(ctx, list, i) {
+		return errAbsent
+	}
+	return t.accept(ctx, list, i, b.data, from, true)
+}
+
+// refusePush lets a piece whose push came to nothing be fetched, and blames who sent it if it was wrong.
+func (t *task) refusePush(list *piece.List, i int, from swarm.Peer, node string, err error) {
+	_, lied := errors.AsType[*oci.MismatchError](err)
+	if lied {
+		t.e.counters.mismatches.Add(1)
+		t.log.Warn("peer pushed a piece that does not match", slog.String("peer", node), slog.Int("piece", i))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list != list {
+		return
+	}
+	t.fetcher.Unexpect(i)
+	if !lied {
+		return
+	}
+	if m := t.members[from]; m != nil {
+		t.suspect(m, i, t.e.now())
+	} else if i == list.Count()-1 {
+		t.condemn(list) // the meeting point's own list does not lead to the digest
+	}
+}
+
 // awaitMidstate waits until piece i can be checked: a push may overtake the midstate that travels by Register.
-func (t *task) awaitMidstate(list *piece.List, i int) bool {
+func (t *task) awaitMidstate(ctx context.Context, list *piece.List, i int) bool {
 	deadline := time.NewTimer(t.e.cfg.PieceTimeout)
 	defer deadline.Stop()
 	for {
@@ -135,6 +167,8 @@ func (t *task) awaitMidstate(list *piece.List, i int) bool {
 		select {
 		case <-grown:
 		case <-t.ended:
+			return false
+		case <-ctx.Done():
 			return false
 		case <-deadline.C:
 			return false

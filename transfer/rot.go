@@ -5,6 +5,7 @@ import "github.com/pullonce/pullonce/oci"
 // Rotted hears that a piece on disk has turned out to be wrong: the store is without it, and so are the swarms from now
 // on. Whoever reads the blob next fetches the piece anew.
 func (e *Engine) Rotted(d oci.Digest, piece int) {
+	e.holders.stored(d) // no longer, as its owner hears
 	t := e.find(d)
 	if t == nil {
 		return

@@ -99,9 +99,22 @@ func (t *task) gap() (from, to int, ok bool) {
 	if t.list == nil {
 		return 0, -1, true
 	}
+	missing := t.missing()
+	n := t.list.Count()
+	for from < n && !missing(from) {
+		from++
+	}
+	for to = from; to < n && missing(to); to++ {
+	}
+	return from, to, from < n
+}
+
+// missing tells of each piece whether no live node has it, so that it must be read from the upstream. The caller holds
+// mu, for as long as it uses what it gets.
+func (t *task) missing() func(i int) bool {
 	starving := t.fetcher.Starving(t.e.now())
 	known := t.list.Known()
-	missing := func(i int) bool {
+	return func(i int) bool {
 		if t.fetcher.Has(i) {
 			return false
 		}
@@ -111,13 +124,24 @@ func (t *task) gap() (from, to int, ok bool) {
 		elsewhere := t.fetcher.Held(i) || t.elsewhere != nil && t.elsewhere.Has(i)
 		return !elsewhere || starving && !t.fetcher.Held(i)
 	}
-	n := t.list.Count()
-	for from < n && !missing(from) {
-		from++
+}
+
+// needs is the end of the run of pieces, from from up to at most to, that must still be read from the upstream: those
+// that have arrived meanwhile, that a neighbour has by now, or that were read ahead of order are not asked for again.
+func (t *task) needs(list *piece.List, from, to int) int {
+	to = t.covered(list, from, to)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list != list {
+		return to // the reading is about to end
 	}
-	for to = from; to < n && missing(to); to++ {
+	missing := t.missing()
+	for i := from; i < to; i++ {
+		if !missing(i) {
+			return i
+		}
 	}
-	return from, to, from < n
+	return to
 }
 
 // maxReopen is how often in a row a gap's reading is begun anew without a piece in between.
@@ -156,13 +180,18 @@ func (t *task) count() int {
 
 // readStretch reads pieces in order, hashing one while the next ones arrive, and says how far it came.
 func (t *task) readStretch(ctx context.Context, from, to int) (at int, err error) {
+	leave, err := t.e.reads.enter(ctx, t.upstream(), &t.wanted)
+	if err != nil {
+		return from, err
+	}
+	defer leave()
 	f, err := t.openFeed(ctx, from, to)
 	if err != nil {
 		return from, err
 	}
 	defer f.close()
 	var h *piece.Hasher
-	for at = from; at < f.to; at++ {
+	for at = from; f.goesOn(at); at++ {
 		buf, err := f.next(ctx)
 		if err != nil {
 			return at, err
@@ -177,6 +206,13 @@ func (t *task) readStretch(ctx context.Context, from, to int) (at int, err error
 		}
 	}
 	return at, nil
+}
+
+// upstream is the name of the one that the blob is read from.
+func (t *task) upstream() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.repo.Upstream
 }
 
 // openUpstream opens an answer that starts at piece from and has n bytes, or all that follow when n is negative. The
@@ -197,7 +233,9 @@ func (t *task) openUpstream(ctx context.Context, from int, n int64) (Body, error
 	t.vouch()
 	t.mu.Unlock()
 	if list == nil {
-		err = t.issue(ctx, repo, body.Size)
+		if err = t.issue(ctx, repo, body.Size); err == nil && t.isComplete() {
+			err = fmt.Errorf("read %s: %w", t.digest, blobstore.ErrWhole) // by another way meanwhile
+		}
 	} else if body.Size >= 0 && body.Size != list.Size() {
 		err = fmt.Errorf("upstream says %s has %d bytes, the piece list says %d: %w",
 			t.digest, body.Size, list.Size(), &oci.MismatchError{Digest: t.digest, Piece: -1})
@@ -217,7 +255,7 @@ func (t *task) issue(ctx context.Context, repo oci.Repository, size int64) error
 			return fmt.Errorf("size of %s: %w", t.digest, err)
 		}
 	}
-	return t.adopt(piece.Issue(t.digest, size, piece.SizeFor(size), t.e.cfg.Self.ID))
+	return t.adopt(ctx, piece.Issue(t.digest, size, piece.SizeFor(size), t.e.cfg.Self.ID))
 }
 
 // take hashes a piece that came from the upstream and writes it. A piece whose end is known already is checked
@@ -257,7 +295,7 @@ func (t *task) take(ctx context.Context, list *piece.List, h *piece.Hasher, i in
 // for it, which in turn lets the upstream wait.
 func (t *task) writeInTurn(ctx context.Context, list *piece.List, i int, data []byte) error {
 	for {
-		err := t.write(list, i, data, self, false)
+		err := t.write(list, i, self, false, data)
 		if !errors.Is(err, blobstore.ErrWindow) {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pullonce/pullonce/blobstore"
@@ -32,6 +33,15 @@ type task struct {
 	whole   chan struct{} // closed when every piece is here and checked
 	ended   chan struct{} // closed when the task is over; err says why
 	vouched chan struct{} // closed when repo has confirmed the blob
+	wanted  atomic.Bool   // a client, or a peer, has come for the blob: it is not fetched ahead (any more)
+	closed  chan struct{} // closed when the task has given back all that it held of the store
+	before  *task         // the task of the same digest that this one follows, and waits for; nil as a rule
+	slots   slotTray      // upload slots that are to be given back
+
+	// files is held alone by who changes the partial or the whole blob that the task has open, and shared by who reads,
+	// writes or opens a reader of them, so that nothing is closed under its users. It is held over I/O on purpose, and is
+	// taken before mu, never after.
+	files sync.RWMutex
 
 	mu        sync.Mutex
 	repo      oci.Repository // through which the upstream is asked
@@ -52,9 +62,12 @@ type task struct {
 	waiters   int
 	touched   time.Duration // when the last waiter left or was there
 	at        string        // the meeting point that this node has registered with, if any
+	path      []string      // the nodes that it waits for itself, while it has no list
+	tried     []string      // nodes that were found to be without the blob
 	meeting   bool          // this node reads the upstream for the swarm, or has all of it
 	source    bool          // the upstream is being read
 	intends   bool          // it is about to be
+	asked     int           // pieces up to here the upstream has been asked for in order
 	imports   bool          // this node fetches the blob for its zone, from another
 	seedState bool          // what the neighbours were told last
 	err       error
@@ -81,7 +94,7 @@ func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
 	return &task{
 		e: e, digest: w.Digest, cancel: cancel, repo: w.Repository, claimed: w.Size, held: w.held,
 		log:  e.log.With(slog.String("digest", w.Digest.String())),
-		kick: make(chan struct{}, 1), listed: make(chan struct{}), whole: make(chan struct{}), ended: make(chan struct{}), vouched: make(chan struct{}),
+		kick: make(chan struct{}, 1), listed: make(chan struct{}), whole: make(chan struct{}), ended: make(chan struct{}), vouched: make(chan struct{}), closed: make(chan struct{}),
 		members: make(map[swarm.Peer]*member), handles: map[string]swarm.Peer{e.cfg.Self.ID: self}, next: self + 1,
 		cancels: make(map[swarm.Request]context.CancelFunc), pushing: make(map[swarm.Push]context.CancelFunc),
 		touched: e.now(),
@@ -92,14 +105,17 @@ func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
 func (t *task) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
-	err := t.open(ctx)
+	err := t.follow(ctx)
+	if err == nil {
+		err = t.open(ctx)
+	}
 	if err == nil {
 		group.Go(func() { t.drive(ctx) })
 		group.Go(func() { t.watch(ctx, cancel) })
 		switch {
 		case t.isComplete():
 		case t.holdsOnly():
-			err = fmt.Errorf("%s is not whole here any more: %w", t.digest, oci.ErrUnavailable)
+			err = t.lend(ctx)
 		default:
 			err = t.obtain(ctx)
 		}
@@ -129,53 +145,12 @@ func (t *task) open(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.partial = partial
-	return t.begin(partial.List())
-}
-
-// takeWhole makes the task one of a blob that is whole here.
-func (t *task) takeWhole(ctx context.Context, blob *blobstore.Blob) error {
-	list, err := blob.EnsureList(ctx)
-	if err != nil {
-		_ = blob.Close()
-		return err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.blob = blob
-	return t.begin(list)
-}
-
-// adopt makes list the one that this task's pieces belong to, and opens the partial blob for it. A task that has
-// another list of the same digest keeps its own if that has been proven, and else starts over with the new one.
-func (t *task) adopt(list *piece.List) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.list != nil {
-		if t.list.ID() == list.ID() {
-			return t.extend(1, list.Midstates(1))
-		}
-		if t.complete() {
-			return nil
-		}
-		if t.partial != nil {
-			t.partial.Drop() // two lists of one digest never mix
-		}
-		t.forget()
-	}
-	partial, err := t.e.store.OpenPartial(list)
-	if errors.Is(err, blobstore.ErrOtherList) {
-		// A range was read ahead of order meanwhile, with a list of its own: the blob goes on from there.
-		partial, err = t.e.store.FindPartial(t.digest)
-	}
-	if err != nil {
-		return fmt.Errorf("open partial blob %s: %w", t.digest, err)
-	}
-	t.partial = partial
-	return t.begin(partial.List())
+	t.begin(partial.List())
+	return nil
 }
 
 // begin sets up the swarm's logic for a list. The caller holds mu.
-func (t *task) begin(list *piece.List) error {
+func (t *task) begin(list *piece.List) {
 	first := t.list == nil
 	t.list = list
 	has := piece.NewBitmap(list.Count())
@@ -198,29 +173,11 @@ func (t *task) begin(list *piece.List) error {
 	}
 	if t.complete() {
 		t.meeting = true
-		close(t.whole)
-	}
-	t.wake()
-	return nil
-}
-
-// forget drops the list and all pieces of it. The caller holds mu.
-func (t *task) forget() {
-	for r, cancel := range t.cancels {
-		cancel()
-		delete(t.cancels, r)
-	}
-	if t.partial != nil {
-		t.partial.Close()
-		t.partial = nil
-	}
-	for _, m := range t.members {
-		for _, o := range append(m.outs, m.guests...) {
-			o.close()
+		if !t.isComplete() {
+			close(t.whole)
 		}
 	}
-	t.members = make(map[swarm.Peer]*member)
-	t.register, t.lastDoubts, t.elsewhere = nil, nil, nil
+	t.wake()
 }
 
 // extend takes midstates that the meeting point sent. The caller holds mu.
@@ -289,6 +246,8 @@ func (t *task) vouch() {
 
 // read gives piece i, which is checked, in a buffer of the engine's.
 func (t *task) read(ctx context.Context, list *piece.List, i int) (*[]byte, error) {
+	t.files.RLock()
+	defer t.files.RUnlock()
 	t.mu.Lock()
 	same, partial, blob, small := t.list == list, t.partial, t.blob, t.small
 	t.mu.Unlock()
@@ -324,6 +283,13 @@ func (t *task) lacks(i int) {
 	if t.fetcher != nil {
 		t.fetcher.Drop(i)
 	}
+}
+
+// repository is the one through which the blob is fetched.
+func (t *task) repository() oci.Repository {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.repo
 }
 
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }

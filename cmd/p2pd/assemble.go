@@ -45,6 +45,7 @@ func assemble(cfg config.Config) (node.Config, error) {
 	c.Store.MaxBytes, c.Store.MinFreeBytes = cfg.Cache.MaxSize.Of(disk), cfg.Cache.MinFree.Of(disk)
 	c.Store.ScrubInterval = cfg.Cache.ScrubInterval
 	c.Transfer.Upload, c.Transfer.Download = cfg.Limits.Upload, cfg.Limits.Download
+	c.UpstreamRate = cfg.Limits.Upstream
 	c.Transfer.Budget = cfg.Limits.Memory
 	c.Transfer.UpstreamFallback = cfg.UpstreamFallback == "direct"
 	err = assembleUpstreams(cfg, &c)
@@ -62,9 +63,6 @@ func assembleUpstreams(cfg config.Config, c *node.Config) error {
 		client.UserAgent = "pullonce/" + version.String()
 		client.MaxConcurrent = u.MaxConcurrent
 		client.BytesPerSecond = u.Rate
-		if l := cfg.Limits.Upstream; l > 0 && (u.Rate == 0 || l < u.Rate) {
-			client.BytesPerSecond = l
-		}
 		client.Username = u.Username
 		if u.PasswordFile != "" {
 			raw, err := os.ReadFile(u.PasswordFile)
@@ -73,9 +71,8 @@ func assembleUpstreams(cfg config.Config, c *node.Config) error {
 			}
 			client.Password = upstream.Secret(strings.TrimSpace(string(raw)))
 		}
-		c.Upstreams[name] = node.Upstream{Client: client, TagTTL: u.TagTTL}
+		c.Upstreams[name] = node.Upstream{Client: client, TagTTL: u.TagTTL, Connections: u.Connections}
 		c.Registry.Names.Upstreams = append(c.Registry.Names.Upstreams, name)
-		c.Transfer.UpstreamConnections = max(c.Transfer.UpstreamConnections, u.Connections)
 	}
 	return errors.Join(errs...)
 }

@@ -69,7 +69,7 @@ func (p *puppet) header() *transferpb.ListHeader {
 }
 
 func (p *puppet) Ping(context.Context, *transferpb.PingRequest) (*transferpb.PingReply, error) {
-	return &transferpb.PingReply{Node: p.id, Boot: "boot"}, nil
+	return &transferpb.PingReply{Node: p.id}, nil
 }
 
 func (p *puppet) Register(stream transferpb.Transfer_RegisterServer) error {
@@ -237,6 +237,12 @@ type honest struct {
 // live runs an engine whose farm is the directory that make gives.
 func live(t *testing.T, id string, up *shelf, members ...transfer.Node) *honest {
 	t.Helper()
+	return liveAs(t, id, up, func(*transfer.Config, *transfer.Parts) {}, members...)
+}
+
+// liveAs is live with another configuration or other parts.
+func liveAs(t *testing.T, id string, up *shelf, change func(*transfer.Config, *transfer.Parts), members ...transfer.Node) *honest {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -248,14 +254,16 @@ func live(t *testing.T, id string, up *shelf, members ...transfer.Node) *honest 
 	}
 	cfg := transfer.Default()
 	cfg.Self = transfer.Node{ID: id, Boot: "boot", Address: listener.Addr().String()}
-	e, err := transfer.New(cfg, transfer.Parts{
+	parts := transfer.Parts{
 		Store: store, Directory: directoryOf(id, members...), Upstream: up, Documents: up,
 		Status: func(context.Context) ([]byte, error) { return []byte("{}"), nil },
-	}, log)
+	}
+	change(&cfg, &parts)
+	e, err := transfer.New(cfg, parts, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(transfer.ServerOptions()...)
+	s := grpc.NewServer(e.ServerOptions()...)
 	e.Attach(s)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var group sync.WaitGroup

@@ -94,6 +94,11 @@ func (f *Farm) OwnerOfTag(repo oci.Repository, tag string) *Node {
 	return f.byID(f.view().OwnerOf(repo.String() + ":" + tag))
 }
 
+// Successor is the node that owns a blob once its owner is gone.
+func (f *Farm) Successor(d oci.Digest) *Node {
+	return f.byID(f.view().OwnerWithout(d, f.view().Owner(d)))
+}
+
 func (f *Farm) byID(id string) *Node {
 	f.t.Helper()
 	for _, n := range f.Nodes {

@@ -423,6 +423,7 @@ type RegisterRequest struct {
 	Stalled       bool                   `protobuf:"varint,12,opt,name=stalled,proto3" json:"stalled,omitempty"`       // later requests: no neighbour has what is missing
 	Complete      bool                   `protobuf:"varint,13,opt,name=complete,proto3" json:"complete,omitempty"`     // later requests: the node has the whole blob
 	Neighbours    int32                  `protobuf:"varint,14,opt,name=neighbours,proto3" json:"neighbours,omitempty"` // how many the node has already, because an owner was lost
+	Tried         []string               `protobuf:"bytes,15,rep,name=tried,proto3" json:"tried,omitempty"`            // nodes that were found to be without the blob
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -555,6 +556,13 @@ func (x *RegisterRequest) GetNeighbours() int32 {
 	return 0
 }
 
+func (x *RegisterRequest) GetTried() []string {
+	if x != nil {
+		return x.Tried
+	}
+	return nil
+}
+
 type RegisterReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Error         *Error                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
@@ -566,6 +574,7 @@ type RegisterReply struct {
 	Neighbours    []*Node                `protobuf:"bytes,7,rep,name=neighbours,proto3" json:"neighbours,omitempty"`
 	Redirect      string                 `protobuf:"bytes,8,opt,name=redirect,proto3" json:"redirect,omitempty"` // the node that is this swarm's meeting point
 	Members       []byte                 `protobuf:"bytes,9,opt,name=members,proto3" json:"members,omitempty"`   // with a redirect: the membership that it rests on
+	Waits         []string               `protobuf:"bytes,10,rep,name=waits,proto3" json:"waits,omitempty"`      // while there is no list: the nodes that the meeting point itself waits for, the nearest first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -659,6 +668,13 @@ func (x *RegisterReply) GetRedirect() string {
 func (x *RegisterReply) GetMembers() []byte {
 	if x != nil {
 		return x.Members
+	}
+	return nil
+}
+
+func (x *RegisterReply) GetWaits() []string {
+	if x != nil {
+		return x.Waits
 	}
 	return nil
 }
@@ -1079,7 +1095,6 @@ type PushReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	Had           bool                   `protobuf:"varint,2,opt,name=had,proto3" json:"had,omitempty"` // not accepted because the node has the piece, or has it coming
-	Load          int32                  `protobuf:"varint,3,opt,name=load,proto3" json:"load,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1126,13 +1141,6 @@ func (x *PushReply) GetHad() bool {
 		return x.Had
 	}
 	return false
-}
-
-func (x *PushReply) GetLoad() int32 {
-	if x != nil {
-		return x.Load
-	}
-	return 0
 }
 
 type HoldingsRequest struct {
@@ -1230,7 +1238,9 @@ type AnnounceRequest struct {
 	RingHash      uint64                 `protobuf:"fixed64,3,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
 	Digests       []string               `protobuf:"bytes,4,rep,name=digests,proto3" json:"digests,omitempty"`
 	Final         bool                   `protobuf:"varint,5,opt,name=final,proto3" json:"final,omitempty"`      // the last of this round: what was announced is all there is
-	Fetching      []string               `protobuf:"bytes,6,rep,name=fetching,proto3" json:"fetching,omitempty"` // blobs on their way to the node
+	Fetching      []string               `protobuf:"bytes,6,rep,name=fetching,proto3" json:"fetching,omitempty"` // blobs of which the node has a part
+	Dropped       []string               `protobuf:"bytes,7,rep,name=dropped,proto3" json:"dropped,omitempty"`   // blobs that the node no longer has
+	First         bool                   `protobuf:"varint,8,opt,name=first,proto3" json:"first,omitempty"`      // the first of a round that ends with final
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1307,9 +1317,23 @@ func (x *AnnounceRequest) GetFetching() []string {
 	return nil
 }
 
+func (x *AnnounceRequest) GetDropped() []string {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+func (x *AnnounceRequest) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
 type AnnounceReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Boot          string                 `protobuf:"bytes,1,opt,name=boot,proto3" json:"boot,omitempty"`
+	RingHash      uint64                 `protobuf:"fixed64,1,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"` // a round by another ring's hash does not count for the receiver
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1344,11 +1368,11 @@ func (*AnnounceReply) Descriptor() ([]byte, []int) {
 	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *AnnounceReply) GetBoot() string {
+func (x *AnnounceReply) GetRingHash() uint64 {
 	if x != nil {
-		return x.Boot
+		return x.RingHash
 	}
-	return ""
+	return 0
 }
 
 type MayDropRequest struct {
@@ -1456,7 +1480,7 @@ type DocumentRequest struct {
 	N             int32                  `protobuf:"varint,5,opt,name=n,proto3" json:"n,omitempty"`
 	Last          string                 `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`
 	Accept        []string               `protobuf:"bytes,7,rep,name=accept,proto3" json:"accept,omitempty"`
-	Lost          []string               `protobuf:"bytes,8,rep,name=lost,proto3" json:"lost,omitempty"`
+	Held          bool                   `protobuf:"varint,8,opt,name=held,proto3" json:"held,omitempty"` // only what the node has already is wanted: it asks nobody for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1540,11 +1564,11 @@ func (x *DocumentRequest) GetAccept() []string {
 	return nil
 }
 
-func (x *DocumentRequest) GetLost() []string {
+func (x *DocumentRequest) GetHeld() bool {
 	if x != nil {
-		return x.Lost
+		return x.Held
 	}
-	return nil
+	return false
 }
 
 type DocumentReply struct {
@@ -1558,6 +1582,8 @@ type DocumentReply struct {
 	Stale         bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
 	Filtered      bool                   `protobuf:"varint,8,opt,name=filtered,proto3" json:"filtered,omitempty"`
 	FreshMs       int64                  `protobuf:"varint,9,opt,name=fresh_ms,json=freshMs,proto3" json:"fresh_ms,omitempty"` // how long the answer may be taken for true without asking again
+	AgeMs         int64                  `protobuf:"varint,10,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`      // how long ago the upstream gave the answer
+	Linked        bool                   `protobuf:"varint,11,opt,name=linked,proto3" json:"linked,omitempty"`                 // the repository itself has confirmed what the answer names
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1655,6 +1681,20 @@ func (x *DocumentReply) GetFreshMs() int64 {
 	return 0
 }
 
+func (x *DocumentReply) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *DocumentReply) GetLinked() bool {
+	if x != nil {
+		return x.Linked
+	}
+	return false
+}
+
 type PingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1694,7 +1734,6 @@ func (*PingRequest) Descriptor() ([]byte, []int) {
 type PingReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1732,13 +1771,6 @@ func (*PingReply) Descriptor() ([]byte, []int) {
 func (x *PingReply) GetNode() string {
 	if x != nil {
 		return x.Node
-	}
-	return ""
-}
-
-func (x *PingReply) GetBoot() string {
-	if x != nil {
-		return x.Boot
 	}
 	return ""
 }
@@ -1940,7 +1972,7 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
-	"\x04zone\x18\x03 \x01(\tR\x04zone\"\xa6\x03\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\"\xbc\x03\n" +
 	"\x0fRegisterRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1a\n" +
 	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x1e\n" +
@@ -1960,7 +1992,8 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\bcomplete\x18\r \x01(\bR\bcomplete\x12\x1e\n" +
 	"\n" +
 	"neighbours\x18\x0e \x01(\x05R\n" +
-	"neighbours\"\xdb\x02\n" +
+	"neighbours\x12\x14\n" +
+	"\x05tried\x18\x0f \x03(\tR\x05tried\"\xf1\x02\n" +
 	"\rRegisterReply\x12.\n" +
 	"\x05error\x18\x01 \x01(\v2\x18.pullonce.transfer.ErrorR\x05error\x12\x16\n" +
 	"\x06inline\x18\x02 \x01(\fR\x06inline\x12\x1b\n" +
@@ -1972,7 +2005,9 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"neighbours\x18\a \x03(\v2\x17.pullonce.transfer.NodeR\n" +
 	"neighbours\x12\x1a\n" +
 	"\bredirect\x18\b \x01(\tR\bredirect\x12\x18\n" +
-	"\amembers\x18\t \x01(\fR\amembers\"\xf5\x01\n" +
+	"\amembers\x18\t \x01(\fR\amembers\x12\x14\n" +
+	"\x05waits\x18\n" +
+	" \x03(\tR\x05waits\"\xf5\x01\n" +
 	"\x05Haves\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04list\x18\x02 \x01(\fR\x04list\x12\x16\n" +
@@ -2014,11 +2049,10 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04list\x18\x02 \x01(\fR\x04list\x12\x14\n" +
 	"\x05piece\x18\x03 \x01(\x05R\x05piece\x12\x12\n" +
 	"\x04node\x18\x04 \x01(\tR\x04node\x12\x12\n" +
-	"\x04data\x18\x0f \x01(\fR\x04data\"M\n" +
+	"\x04data\x18\x0f \x01(\fR\x04data\"9\n" +
 	"\tPushReply\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x10\n" +
-	"\x03had\x18\x02 \x01(\bR\x03had\x12\x12\n" +
-	"\x04load\x18\x03 \x01(\x05R\x04load\"+\n" +
+	"\x03had\x18\x02 \x01(\bR\x03had\"+\n" +
 	"\x0fHoldingsRequest\x12\x18\n" +
 	"\adigests\x18\x01 \x03(\tR\adigests\"\xfd\x02\n" +
 	"\rHoldingsReply\x12J\n" +
@@ -2032,16 +2066,18 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\aintends\x18\x06 \x01(\bR\aintends\x1ae\n" +
 	"\rHoldingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12>\n" +
-	"\x05value\x18\x02 \x01(\v2(.pullonce.transfer.HoldingsReply.HoldingR\x05value:\x028\x01\"\xa2\x01\n" +
+	"\x05value\x18\x02 \x01(\v2(.pullonce.transfer.HoldingsReply.HoldingR\x05value:\x028\x01\"\xd2\x01\n" +
 	"\x0fAnnounceRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12\x1b\n" +
 	"\tring_hash\x18\x03 \x01(\x06R\bringHash\x12\x18\n" +
 	"\adigests\x18\x04 \x03(\tR\adigests\x12\x14\n" +
 	"\x05final\x18\x05 \x01(\bR\x05final\x12\x1a\n" +
-	"\bfetching\x18\x06 \x03(\tR\bfetching\"#\n" +
-	"\rAnnounceReply\x12\x12\n" +
-	"\x04boot\x18\x01 \x01(\tR\x04boot\">\n" +
+	"\bfetching\x18\x06 \x03(\tR\bfetching\x12\x18\n" +
+	"\adropped\x18\a \x03(\tR\adropped\x12\x14\n" +
+	"\x05first\x18\b \x01(\bR\x05first\",\n" +
+	"\rAnnounceReply\x12\x1b\n" +
+	"\tring_hash\x18\x01 \x01(\x06R\bringHash\">\n" +
 	"\x0eMayDropRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\adigests\x18\x02 \x03(\tR\adigests\"(\n" +
@@ -2057,14 +2093,14 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x01n\x18\x05 \x01(\x05R\x01n\x12\x12\n" +
 	"\x04last\x18\x06 \x01(\tR\x04last\x12\x16\n" +
 	"\x06accept\x18\a \x03(\tR\x06accept\x12\x12\n" +
-	"\x04lost\x18\b \x03(\tR\x04lost\"v\n" +
+	"\x04held\x18\b \x01(\bR\x04held\"v\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fKIND_RESOLVE\x10\x01\x12\x11\n" +
 	"\rKIND_MANIFEST\x10\x02\x12\x10\n" +
 	"\fKIND_CONFIRM\x10\x03\x12\r\n" +
 	"\tKIND_TAGS\x10\x04\x12\x12\n" +
-	"\x0eKIND_REFERRERS\x10\x05\"\xff\x01\n" +
+	"\x0eKIND_REFERRERS\x10\x05\"\xae\x02\n" +
 	"\rDocumentReply\x12.\n" +
 	"\x05error\x18\x01 \x01(\v2\x18.pullonce.transfer.ErrorR\x05error\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1d\n" +
@@ -2075,11 +2111,13 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04link\x18\x06 \x01(\tR\x04link\x12\x14\n" +
 	"\x05stale\x18\a \x01(\bR\x05stale\x12\x1a\n" +
 	"\bfiltered\x18\b \x01(\bR\bfiltered\x12\x19\n" +
-	"\bfresh_ms\x18\t \x01(\x03R\afreshMs\"\r\n" +
-	"\vPingRequest\"3\n" +
+	"\bfresh_ms\x18\t \x01(\x03R\afreshMs\x12\x15\n" +
+	"\x06age_ms\x18\n" +
+	" \x01(\x03R\x05ageMs\x12\x16\n" +
+	"\x06linked\x18\v \x01(\bR\x06linked\"\r\n" +
+	"\vPingRequest\"\x1f\n" +
 	"\tPingReply\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
-	"\x04boot\x18\x02 \x01(\tR\x04boot\"\x0f\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json2\xd3\x06\n" +

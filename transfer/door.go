@@ -1,0 +1,111 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+const (
+	// greetingTime is how long one that connects may take to say who it is; a peer does so at once.
+	greetingTime = 5 * time.Second
+	// maxStreams is how many calls one peer may have open: two or three that last for every swarm, and pieces.
+	maxStreams = 1024
+	// maxHeader bounds the headers of a call in bytes; those of this protocol have some hundreds.
+	maxHeader = 16 << 10
+	// serverIdle is a little longer than peers keep an unused connection, which they close themselves as a rule.
+	serverIdle = idle + time.Minute
+	// aliveEvery is how often a silent connection is tried, so that what a peer that vanished has open ends.
+	aliveEvery, aliveTimeout = time.Minute, 20 * time.Second
+	// strangersEvery is how often the log tells of connections that were refused.
+	strangersEvery = time.Minute
+)
+
+// ServerOptions are the options that a gRPC server that the engine is attached to must have.
+func (e *Engine) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(door{insecure.NewCredentials(), e}),
+		grpc.ConnectionTimeout(greetingTime),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeader), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
+		grpc.ReadBufferSize(ioBuffer), grpc.WriteBufferSize(ioBuffer),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: serverIdle, Time: aliveEvery, Timeout: aliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveEvery / 4, PermitWithoutStream: true}),
+	}
+}
+
+// A door lets in who begins as a peer does.
+type door struct {
+	credentials.TransportCredentials
+	e *Engine
+}
+
+// Clone keeps the door's own handshake.
+func (d door) Clone() credentials.TransportCredentials {
+	return door{d.TransportCredentials.Clone(), d.e}
+}
+
+// ServerHandshake refuses a connection that does not begin as HTTP/2 does.
+func (d door) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	c := newPeerConn(raw, nil)
+	if err := greeted(c); err != nil {
+		if !errors.Is(err, io.EOF) {
+			d.e.refuse(raw.RemoteAddr(), err)
+		}
+		return nil, nil, err
+	}
+	return d.TransportCredentials.ServerHandshake(c)
+}
+
+// frameHead is how long the head of a frame is; its fourth byte says what kind it is of.
+const frameHead = 9
+
+// greeted waits until a connection has brought the preface of HTTP/2 and the head of the frame that must follow it.
+func greeted(c *peerConn) error {
+	front, n := make([]byte, len(http2.ClientPreface)+frameHead), 0
+	for n < len(front) {
+		var err error
+		n, err = c.peek(front, n)
+		said := min(n, len(http2.ClientPreface))
+		switch {
+		case string(front[:said]) != http2.ClientPreface[:said]:
+			return fmt.Errorf("greeting %.24q is none of this protocol", front[:n])
+		case n == 0 && errors.Is(err, io.EOF):
+			return io.EOF // somebody has looked whether the door is open
+		case err != nil && n < len(front):
+			return fmt.Errorf("wait for a greeting: %w", err)
+		}
+	}
+	if head := front[len(http2.ClientPreface):]; http2.FrameType(head[3]) != http2.FrameSettings {
+		return fmt.Errorf("frame head %x does not follow a greeting", head)
+	}
+	return nil
+}
+
+// strangers counts who was refused at the door, and tells the log so from time to time.
+type strangers struct {
+	count atomic.Int64
+	told  atomic.Int64 // when the log was told, in nanoseconds of the Unix time
+}
+
+// refuse counts a connection that speaks no protocol of this farm.
+func (e *Engine) refuse(from net.Addr, why error) {
+	n := e.strangers.count.Add(1)
+	last, now := e.strangers.told.Load(), time.Now()
+	if now.Sub(time.Unix(0, last)) < strangersEvery || !e.strangers.told.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	e.log.Warn("connection refused, it is no peer's", slog.String("from", from.String()), slog.Any("error", why),
+		slog.Int64("refused", n))
+}
