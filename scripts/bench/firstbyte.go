@@ -62,6 +62,9 @@ func (b *bench) firstBytes(ctx context.Context, h *hub.Hub, image *images.Image)
 	if err := direct.authorize(ctx, h.TokenURL(), repo); err != nil {
 		return t, err
 	}
+	if err := b.memory.hold(ctx); err != nil {
+		return t, err
+	}
 	for i, layer := range image.Layers {
 		plain, err := direct.blob(ctx, repo, layer.Digest.String())
 		if err != nil {
