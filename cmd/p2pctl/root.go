@@ -16,7 +16,7 @@ import (
 
 // defaultSockets is where a node's socket is looked for, best first: that of an installed node, then that of one that
 // was started in this directory.
-var defaultSockets = []string{"/run/p2pd/p2pd.sock", "./.p2pd/p2pd.sock"}
+var defaultSockets = []string{"/run/p2pd/p2pd.sock", "/var/lib/p2pd/p2pd.sock", "./.p2pd/p2pd.sock"}
 
 const (
 	defaultHTTP = "http://127.0.0.1:5080"
@@ -39,8 +39,8 @@ func newRoot(stdout io.Writer) *cobra.Command {
 		Long: `p2pctl shows the farm, by asking the node on this host.
 
 It looks for the node at --socket or --address, else at ` + addressEnv + ` in the
-environment, else at the socket /run/p2pd/p2pd.sock or ./.p2pd/p2pd.sock,
-whichever answers, else at ` + defaultHTTP + `.
+environment, else at the socket /run/p2pd/p2pd.sock, /var/lib/p2pd/p2pd.sock or
+./.p2pd/p2pd.sock, whichever answers, else at ` + defaultHTTP + `.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 degraded (a member did not
 answer, an alarm, a ring that differs, an upstream that no member reaches),
