@@ -89,7 +89,7 @@ func (p *Partial) Complete() bool {
 // blob goes on in memory; there a piece outside of Window is ErrWindow.
 func (p *Partial) WritePiece(i int, parts ...[]byte) error {
 	off, n := p.list.Bounds(i)
-	if got := sizeOf(parts); i < 0 || i >= p.list.Count() || got != n {
+	if got := sum(parts); i < 0 || i >= p.list.Count() || got != n {
 		return fmt.Errorf("write piece %d of %s: %d bytes", i, p.list.Digest(), got)
 	}
 	p.gate.RLock()
@@ -112,7 +112,7 @@ func (p *Partial) WritePiece(i int, parts ...[]byte) error {
 	return p.keepInMemory(i, parts)
 }
 
-func sizeOf(parts [][]byte) int64 {
+func sum(parts [][]byte) int64 {
 	n := 0
 	for _, part := range parts {
 		n += len(part)

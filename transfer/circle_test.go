@@ -106,3 +106,45 @@ func TestAHolderThatHasNothingIsNotNamedAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestTheNodesThatFetchWhatOneHoldsAreOneSwarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t)
+		h := w.houses("a", "b", "c", "d", "e")
+		owner, holder := h[0], h[4]
+		data, d := w.ownedBy(owner.directory.View(), "a", 16*mib, "one swarm")
+		holder.keep(t, data)
+		time.Sleep(2 * time.Second) // the owner has heard of it
+		done := make(chan error, 4)
+		met := make(chan string, 4)
+		for _, one := range h[:4] {
+			go func() {
+				handle, err := one.Get(Want{Repository: testRepo, Digest: d})
+				if err != nil {
+					done <- err
+					return
+				}
+				defer func() { _ = handle.Close() }()
+				if err = handle.Done(t.Context()); err == nil {
+					handle.task.mu.Lock()
+					met <- handle.task.at
+					handle.task.mu.Unlock()
+				}
+				done <- err
+			}()
+		}
+		for range 4 {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 4 {
+			if at := <-met; at != holder.cfg.Self.ID {
+				t.Errorf("a node has met the swarm at %q; want the holder, and no chain", at)
+			}
+		}
+		if sent := w.up.sent.Load(); sent != 0 {
+			t.Errorf("the upstream sent %d bytes of what a node holds", sent)
+		}
+	})
+}

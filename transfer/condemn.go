@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pullonce/pullonce/oci"
@@ -55,6 +56,31 @@ func (t *task) told(at string, err error) error {
 	t.log.Warn("meeting point says that the piece list is false", slog.String("peer", at), slog.String("issuer", list.Issuer()))
 	t.cancel()
 	return err
+}
+
+// goAstray notes that a node has given a wrong piece. If it is the meeting point, this node leaves it for the next one,
+// and keeps the pieces that match: from who lies nothing more is taken, and nobody else may have the rest. The caller
+// holds mu.
+func (t *task) goAstray(id string) {
+	if id != t.at {
+		return
+	}
+	t.e.doubted.add(t.digest.String() + id)
+	select {
+	case t.stray <- id:
+	default:
+	}
+}
+
+// doubts are the nodes that gave something false of this blob, or said that they had, a moment ago.
+func (t *task) doubts() []string {
+	var ids []string
+	for _, text := range append(t.e.distrusted.ids(), t.e.doubted.ids()...) {
+		if id, ok := strings.CutPrefix(text, t.digest.String()); ok && id != t.e.cfg.Self.ID {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // distrust passes over an issuer for a blob from now on.

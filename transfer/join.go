@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pullonce/pullonce/oci"
@@ -170,15 +169,7 @@ func asRedirect(err error) *redirectError {
 
 // passedOver are the nodes that cannot be this blob's meeting point now: those that were found lost a moment ago, and
 // those that issued a false list of it, or said that they had.
-func (t *task) passedOver() []string {
-	lost := t.e.lost.ids()
-	for _, id := range append(t.e.distrusted.ids(), t.e.doubted.ids()...) {
-		if issuer, ok := strings.CutPrefix(id, t.digest.String()); ok && issuer != t.e.cfg.Self.ID {
-			lost = append(lost, issuer)
-		}
-	}
-	return lost
-}
+func (t *task) passedOver() []string { return append(t.e.lost.ids(), t.doubts()...) }
 
 // join registers with a meeting point and stays until the blob is here, and after that for as long as the task lives.
 func (t *task) join(ctx context.Context, at string, lost []string) error {
@@ -309,6 +300,10 @@ func (t *task) attend(ctx context.Context, node Node, p *peer, stream transferpb
 			return ctx.Err()
 		case err := <-broken:
 			return t.parted(ctx, node, err)
+		case id := <-t.stray:
+			if id == at {
+				return fmt.Errorf("%s gives pieces that do not match: %w", at, oci.ErrUnavailable)
+			}
 		case <-silence.C:
 			silence.Reset(t.e.cfg.Silence)
 			if p.quiet(time.Now()) < t.e.cfg.Silence || t.e.reachable(ctx, node) {
@@ -353,6 +348,9 @@ func (t *task) replied(ctx context.Context, at string, r *transferpb.RegisterRep
 	if r.GetRedirect() != "" {
 		if len(r.GetMembers()) > 0 {
 			t.e.directory.Merge(r.GetMembers())
+		}
+		if slices.Contains(t.doubts(), r.GetRedirect()) {
+			return fmt.Errorf("%s sends to %s, which gave something false: %w", at, r.GetRedirect(), oci.ErrUnavailable)
 		}
 		return &redirectError{r.GetRedirect()}
 	}

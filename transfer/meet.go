@@ -70,7 +70,10 @@ var errForeign = errors.New("the blob was not to be had through another reposito
 // meetingPoint is the task that serves a node that registers, with a waiter counted; or where the node must go.
 func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.RegisterRequest) (*task, string, error) {
 	want := Want{Repository: repo, Digest: d, Size: q.GetSize()}
-	if e.find(d) != nil {
+	if t := e.find(d); t != nil {
+		if at := t.follows(); at != "" && at != q.GetNode().GetId() && !slices.Contains(slices.Concat(q.GetLost(), q.GetTried()), at) {
+			return nil, at, nil // one swarm, and not a chain of them
+		}
 		t, err := e.task(want)
 		return t, "", err
 	}
@@ -99,6 +102,17 @@ func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.R
 	}
 	t, err := e.task(want)
 	return t, "", err
+}
+
+// follows is the node at which this one has joined the swarm, "" when the swarm meets here: because this node
+// reads the upstream, has all, or fetches for its zone.
+func (t *task) follows() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.source || t.meeting || t.imports || t.done {
+		return ""
+	}
+	return t.at
 }
 
 // A session is one node's registration with this meeting point.

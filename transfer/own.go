@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -78,7 +79,11 @@ func (t *task) survey(ctx context.Context) error {
 	var best *piece.List
 	var neighbours []*transferpb.Node
 	haves := make(map[piece.ID][]*piece.Bitmap)
+	doubts := t.doubts()
 	for _, f := range found {
+		if slices.Contains(doubts, f.node.ID) {
+			continue
+		}
 		if f.holding.GetWhole() || f.holding.GetMeeting() || f.holding.GetIntends() && t.yields(f) {
 			return &redirectError{f.node.ID}
 		}

@@ -185,6 +185,7 @@ func (t *task) suspect(m *member, i int, now time.Duration) {
 	last := i == t.list.Count()-1
 	if !last {
 		t.fetcher.Failed(m.handle, i, swarm.Mismatch, now)
+		t.goAstray(m.node.ID)
 		return
 	}
 	t.fetcher.Failed(m.handle, i, swarm.Gone, now)

@@ -152,6 +152,8 @@ func (t *task) refusePush(list *piece.List, i int, from swarm.Peer, node string,
 		t.suspect(m, i, t.e.now())
 	} else if i == list.Count()-1 {
 		t.condemn(list) // the meeting point's own list does not lead to the digest
+	} else {
+		t.goAstray(node)
 	}
 }
 

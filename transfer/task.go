@@ -37,6 +37,7 @@ type task struct {
 	closed  chan struct{} // closed when the task has given back all that it held of the store
 	before  *task         // the task of the same digest that this one follows, and waits for; nil as a rule
 	slots   slotTray      // upload slots that are to be given back
+	stray   chan string   // a meeting point that gave a wrong piece
 
 	// files is held alone by who changes the partial or the whole blob that the task has open, and shared by who reads,
 	// writes or opens a reader of them, so that nothing is closed under its users. It is held over I/O on purpose, and is
@@ -94,7 +95,7 @@ func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
 	return &task{
 		e: e, digest: w.Digest, cancel: cancel, repo: w.Repository, claimed: w.Size, held: w.held,
 		log:  e.log.With(slog.String("digest", w.Digest.String())),
-		kick: make(chan struct{}, 1), listed: make(chan struct{}), whole: make(chan struct{}), ended: make(chan struct{}), vouched: make(chan struct{}), closed: make(chan struct{}),
+		kick: make(chan struct{}, 1), listed: make(chan struct{}), whole: make(chan struct{}), ended: make(chan struct{}), vouched: make(chan struct{}), closed: make(chan struct{}), stray: make(chan string, 1),
 		members: make(map[swarm.Peer]*member), handles: map[string]swarm.Peer{e.cfg.Self.ID: self}, next: self + 1,
 		cancels: make(map[swarm.Request]context.CancelFunc), pushing: make(map[swarm.Push]context.CancelFunc),
 		touched: e.now(),
