@@ -70,8 +70,13 @@ var errForeign = errors.New("the blob was not to be had through another reposito
 // meetingPoint is the task that serves a node that registers, with a waiter counted; or where the node must go.
 func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.RegisterRequest) (*task, string, error) {
 	want := Want{Repository: repo, Digest: d, Size: q.GetSize()}
+	past := slices.Concat(q.GetLost(), q.GetTried(), e.lost.ids(), []string{q.GetNode().GetId()})
 	if t := e.find(d); t != nil {
-		if at := t.follows(); at != "" && at != q.GetNode().GetId() && !slices.Contains(slices.Concat(q.GetLost(), q.GetTried()), at) {
+		at, leads := t.follows()
+		if !leads && at == "" {
+			at = e.holders.of(d, past) // where this node is about to go
+		}
+		if at != "" && !slices.Contains(past, at) {
 			return nil, at, nil // one swarm, and not a chain of them
 		}
 		t, err := e.task(want)
@@ -81,10 +86,10 @@ func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.R
 		t, err := e.task(want)
 		return t, "", err
 	}
-	lost := append(slices.Clone(q.GetLost()), e.lost.ids()...)
-	if holder := e.holders.of(d, append(lost, q.GetNode().GetId())); holder != "" {
+	if holder := e.holders.of(d, past); holder != "" {
 		return nil, holder, nil
 	}
+	lost := append(slices.Clone(q.GetLost()), e.lost.ids()...)
 	view := e.directory.View()
 	owner := view.OwnerWithout(d, lost...)
 	if zone := q.GetNode().GetZone(); zone == e.cfg.Self.Zone && view.ZoneOwnerWithout(d, zone, lost...) == e.cfg.Self.ID {
@@ -104,15 +109,15 @@ func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.R
 	return t, "", err
 }
 
-// follows is the node at which this one has joined the swarm, "" when the swarm meets here: because this node
-// reads the upstream, has all, or fetches for its zone.
-func (t *task) follows() string {
+// follows is the node at which this one has joined the swarm, if it has. leads tells whether the swarm meets here: this
+// node reads the upstream, has all, or fetches for its zone.
+func (t *task) follows() (at string, leads bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.source || t.meeting || t.imports || t.done {
-		return ""
+		return "", true
 	}
-	return t.at
+	return t.at, false
 }
 
 // A session is one node's registration with this meeting point.

@@ -35,6 +35,7 @@ type endpoint struct {
 
 	mu     sync.Mutex
 	ln     net.Listener // nil while the port is closed
+	held   *placeholder // the port meanwhile
 	conns  map[*conn]struct{}
 	closed bool
 }
@@ -116,6 +117,17 @@ func (e *endpoint) shut() {
 		_ = ln.Close()
 	}
 	e.resetAll()
+	if ln == nil {
+		return
+	}
+	held := hold(e.addr)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || e.ln != nil {
+		held.release()
+		return
+	}
+	e.held = held
 }
 
 func (e *endpoint) reopen() error {
@@ -124,6 +136,8 @@ func (e *endpoint) reopen() error {
 	if e.ln != nil || e.closed {
 		return nil
 	}
+	e.held.release()
+	e.held = nil
 	ln, err := net.Listen("tcp", e.addr.String())
 	if err != nil {
 		return fmt.Errorf("open the %s again: %w", e.name, err)
@@ -137,6 +151,7 @@ func (e *endpoint) reopen() error {
 func (e *endpoint) close() {
 	e.mu.Lock()
 	e.closed = true
+	e.held.release()
 	ln := e.ln
 	e.ln = nil
 	e.mu.Unlock()
