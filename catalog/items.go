@@ -1,0 +1,107 @@
+package catalog
+
+import (
+	"cmp"
+
+	"github.com/pullonce/pullonce/oci"
+)
+
+// What the trees of a state hold. Texts are shared between items: a state has one copy of each repository's name and
+// of each digest.
+type (
+	tagItem struct {
+		repository, tag string
+		digest          oci.Digest
+		index           uint64
+	}
+	manifestItem struct {
+		*Manifest
+		tagged int // tags of the repository that name it
+	}
+	// A linkItem is there while the blob is linked or a manifest lists it.
+	linkItem struct {
+		repository string
+		digest     oci.Digest
+		size       int64
+		index      uint64 // 0 while the blob is not linked
+		time       int64
+		uses       int // manifests of the repository that list it
+	}
+	// A holdItem counts the repositories that have a digest as a blob, and those that have it as a manifest.
+	holdItem struct {
+		digest oci.Digest
+		count  int
+	}
+	referrerItem struct {
+		repository      string
+		subject, digest oci.Digest
+	}
+	tombItem struct {
+		repository, name string // a tag, or a digest; no tag has a colon
+		index            uint64
+		time             int64
+	}
+	pinItem struct {
+		name   string
+		digest oci.Digest
+		until  int64
+	}
+	leaseItem struct {
+		digest oci.Digest
+		node   string
+		until  int64
+	}
+	settingItem struct {
+		key   string
+		value []byte
+	}
+	// An expiryItem is when a pin or a lease ends.
+	expiryItem struct {
+		at   int64
+		pin  string     // or
+		blob oci.Digest // of the lease
+	}
+)
+
+func (a tagItem) less(b tagItem) bool {
+	return a.repository < b.repository || a.repository == b.repository && a.tag < b.tag
+}
+
+func (a manifestItem) less(b manifestItem) bool {
+	c := cmp.Compare(a.Repository, b.Repository)
+	return c < 0 || c == 0 && before(a.Descriptor.Digest, b.Descriptor.Digest)
+}
+
+func (a linkItem) less(b linkItem) bool {
+	return a.repository < b.repository || a.repository == b.repository && before(a.digest, b.digest)
+}
+
+func (a holdItem) less(b holdItem) bool { return before(a.digest, b.digest) }
+
+func (a referrerItem) less(b referrerItem) bool {
+	return cmp.Or(
+		cmp.Compare(a.repository, b.repository),
+		cmp.Compare(a.subject.String(), b.subject.String()),
+		cmp.Compare(a.digest.String(), b.digest.String()),
+	) < 0
+}
+
+func (a tombItem) less(b tombItem) bool {
+	return a.repository < b.repository || a.repository == b.repository && a.name < b.name
+}
+
+func (a pinItem) less(b pinItem) bool         { return a.name < b.name }
+func (a leaseItem) less(b leaseItem) bool     { return before(a.digest, b.digest) }
+func (a settingItem) less(b settingItem) bool { return a.key < b.key }
+
+func (a expiryItem) less(b expiryItem) bool {
+	return cmp.Or(
+		cmp.Compare(a.at, b.at),
+		cmp.Compare(a.pin, b.pin),
+		cmp.Compare(a.blob.String(), b.blob.String()),
+	) < 0
+}
+
+func before(a, b oci.Digest) bool { return a.String() < b.String() }
+
+func compare(a, b oci.Digest) int { return cmp.Compare(a.String(), b.String()) }
