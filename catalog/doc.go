@@ -2,7 +2,7 @@
 // pins, leases and settings. It is one log of commands that raft orders and copies, and a state machine that every
 // voter runs over it, so that a tag has one answer for the whole farm.
 //
-// The state lies in immutable radix trees. A command makes a new state that shares nearly all of the old one, so that
+// The state lies in copy-on-write trees. A command makes a new state that shares nearly all of the old one, so that
 // whoever reads, and whoever writes a snapshot to disk, works on a state that no longer changes and holds nobody up.
 // The state machine is a function of the log alone: the leader stamps its clock into each command, and nothing here
 // reads one while a command is applied.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -144,9 +145,14 @@ func (l *loader) clashes() {
 				continue
 			}
 			for _, t := range taken {
-				if a.Port() == t.addr.Port() && overlap(a.Addr(), t.addr.Addr()) {
-					l.wrong(path, "%s is taken by %s (%s)", a, t.path, t.addr)
+				if a.Port() != t.addr.Port() || !overlap(a.Addr(), t.addr.Addr()) {
+					continue
 				}
+				if !l.wasSaid(path) && l.wasSaid(t.path) { // the one to change is the one that somebody wrote
+					l.wrong(t.path, "%s is taken by %s (%s, by default)", t.addr, path, a)
+					continue
+				}
+				l.wrong(path, "%s is taken by %s (%s)", a, t.path, t.addr)
 			}
 			taken = append(taken, listener{path, a})
 		}
@@ -170,6 +176,14 @@ func overlap(a, b netip.Addr) bool {
 	return false
 }
 
+// readable is what a file has that must be there; nothing for "".
+func readable(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return os.ReadFile(path)
+}
+
 func (l *loader) upstreams() {
 	c := &l.config
 	if c.DefaultUpstream == dockerHub {
@@ -186,6 +200,14 @@ func (l *loader) upstreams() {
 		}
 		if u.PasswordFile != "" && u.Username == "" {
 			l.wrong(prefix+"password_file", "a username is missing")
+		}
+		if _, err := readable(u.PasswordFile); err != nil {
+			l.wrong(prefix+"password_file", "%v", err)
+		}
+		if raw, err := readable(u.CAFile); err != nil {
+			l.wrong(prefix+"ca_file", "%v", err)
+		} else if u.CAFile != "" && !x509.NewCertPool().AppendCertsFromPEM(raw) {
+			l.wrong(prefix+"ca_file", "%s has no certificate in PEM form", u.CAFile)
 		}
 	}
 }

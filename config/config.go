@@ -55,7 +55,9 @@ type Registry struct {
 	// ListenDefaulted says that nobody has set Listen: then it is 127.0.0.1:5000 and
 	// [::1]:5000, and that the second one cannot be had, as on a host without IPv6,
 	// is no error.
-	ListenDefaulted  bool
+	ListenDefaulted bool
+	// Hosts are names, besides localhost and the addresses listened on, under which clients may ask.
+	Hosts            []string
 	FirstByteTimeout time.Duration
 	StallTimeout     time.Duration
 	ShutdownGrace    time.Duration

@@ -79,7 +79,7 @@ func (l *loader) applyDefaults() {
 // workedOut are the keys whose defaults depend on other keys or on the host.
 var workedOut = []string{
 	"data_dir", "registry.listen", "peer.listen", "peer.advertise", "gossip.listen", "gossip.advertise",
-	"admin.socket", "join", "trust.mode", "zone",
+	"admin.socket", "join", "trust.mode", "zone", "registry.hosts",
 }
 
 func (l *loader) load(s Sources) {
@@ -273,21 +273,22 @@ func (l *loader) example(section string) string {
 // unknown reports a key that there is not, and the one that was most likely meant.
 func (l *loader) unknown(at origin, path string) {
 	text := "no such key"
-	_, last, _ := cutLast(path, ".")
+	last := afterLast(path, ".")
 	for _, k := range Keys() {
-		if _, other, _ := cutLast(k.Path, "."); k.Path != path && (other == last || near(other, last)) {
-			text += "; did you mean " + k.Path + "?"
+		if other := afterLast(k.Path, "."); k.Path != path && (other == last || near(other, last)) {
+			text = "no such key; did you mean " + k.Path + "?"
 			break
 		}
 	}
 	l.problems.add(at, path, text)
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
+// afterLast is what follows the last sep of s; all of s when there is none.
+func afterLast(s, sep string) string {
 	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+		return s[i+len(sep):]
 	}
-	return "", s, false
+	return s
 }
 
 // near says that two names differ in - and _, in case, or in one letter at the end.

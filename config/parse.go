@@ -167,6 +167,15 @@ func listenAddress(text string) (string, error) {
 	return a.String(), nil
 }
 
+// hostName takes a name without a port.
+func hostName(text string) (string, error) {
+	strange := func(r rune) bool { return r <= ' ' || r == ':' || r == '/' || r == 0x7f }
+	if text == "" || strings.ContainsFunc(text, strange) {
+		return "", fmt.Errorf("%q is no name of a host: it has no port, path or space", text)
+	}
+	return strings.ToLower(text), nil
+}
+
 func optionalListenAddress(text string) (string, error) {
 	if text == "" {
 		return "", nil

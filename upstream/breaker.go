@@ -41,8 +41,12 @@ type verdict int
 const (
 	healthy verdict = iota
 	failing
+	hanging // no byte in time, which has cost a client its patience already
 	unknown // the asker went away
 )
+
+// hangWeight is as how many failures one that hangs counts.
+const hangWeight = 3
 
 // done records how an allowed request ended. It tells whether the breaker was opened or closed by that.
 func (b *breaker) done(v verdict) (opened, closed bool) {
@@ -56,11 +60,13 @@ func (b *breaker) done(v verdict) (opened, closed bool) {
 		b.failures = 0
 		b.next = 0
 		return false, wasOpen
-	case failing:
+	case failing, hanging:
 		if wasOpen && !wasProbe {
 			return false, false // sent before it opened
 		}
-		b.failures++
+		if b.failures++; v == hanging {
+			b.failures += hangWeight - 1
+		}
 		if b.failures < b.limit {
 			return false, false
 		}

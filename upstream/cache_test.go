@@ -82,3 +82,16 @@ func TestOneProbeAtATime(t *testing.T) {
 		allowed(true)
 	})
 }
+
+func TestAHostThatHangsIsLeftAloneSooner(t *testing.T) {
+	b := &breaker{limit: 5, wait: time.Second}
+	for i := range 2 {
+		if !b.allow() {
+			t.Fatalf("request %d to a host that hangs is refused; want the third one to be", i+1)
+		}
+		b.done(hanging)
+	}
+	if b.allow() {
+		t.Error("a third client may wait for a host that has hung twice")
+	}
+}

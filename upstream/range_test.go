@@ -98,8 +98,9 @@ func TestOneLimitHoldsForAllUpstreamsTogether(t *testing.T) {
 				}
 			}
 		})
-		if took < 15*time.Second || took > 17*time.Second {
-			t.Errorf("4 MiB of two upstreams at 256 KiB/s together took %v; want about 16s", took)
+		// The first burst, and the last read of each answer, need not be waited for.
+		if took < 14*time.Second || took > 17*time.Second {
+			t.Errorf("4 MiB of two upstreams at 256 KiB/s together took %v; want nearly 16s", took)
 		}
 	})
 }

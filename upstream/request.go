@@ -192,6 +192,8 @@ func judge(ctx context.Context, resp *http.Response, err error) verdict {
 	switch {
 	case err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errNoFirstByte):
 		return unknown
+	case err != nil && ctx.Err() != nil:
+		return hanging
 	case err != nil || resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented:
 		return failing
 	}

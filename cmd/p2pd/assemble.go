@@ -32,6 +32,7 @@ func assemble(cfg config.Config) (node.Config, error) {
 	c.Partitions, c.StopGrace = cfg.RingPartitions, cfg.Registry.ShutdownGrace
 
 	c.Registry.Listen = cfg.Registry.Listen
+	c.Registry.Hosts = cfg.Registry.Hosts
 	c.Registry.FirstByteTimeout, c.Registry.StallTimeout = cfg.Registry.FirstByteTimeout, cfg.Registry.StallTimeout
 	c.OptionalListen = nil
 	if cfg.Registry.ListenDefaulted {

@@ -6,19 +6,25 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/pullonce/pullonce/config"
 	"github.com/pullonce/pullonce/node"
 	"github.com/pullonce/pullonce/oci"
 )
 
-// greet tells a person where the registry is, how to try it, and what to put into daemon.json.
+// greet tells a person where the registry is, how to try it, and what to put into daemon.json. A service's journal can do
+// without: there the log says what is needed.
 func greet(w io.Writer, n *node.Node, cfg config.Config) {
-	if isTerminal(w) {
+	if os.Getenv(serviceVariable) == "" {
 		_, _ = io.WriteString(w, greeting(n.ID(), forClients(n.RegistryAddresses()[0]), cfg))
 	}
 }
+
+// serviceVariable is set by systemd for the services that it starts.
+const serviceVariable = "INVOCATION_ID"
 
 func greeting(id, address string, cfg config.Config) string {
 	text := fmt.Sprintf("Pullonce node %s mirrors %s on http://%s, data under %s.\n\n", id, cfg.DefaultUpstream, address, cfg.DataDir)
@@ -35,17 +41,17 @@ then reload Docker (systemctl reload docker) and pull as before.
 
 `, address, address)
 	}
-	var others string
+	var others strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
 		if name != cfg.DefaultUpstream {
-			others += fmt.Sprintf("  docker pull %s/%s/…\n", address, name)
+			fmt.Fprintf(&others, "  docker pull %s/%s/…\n", address, name)
 		}
 	}
-	if others == "" {
+	if others.String() == "" {
 		text += "Images of other registries: say which when you start it, such as P2PD_UPSTREAMS=ghcr.io,quay.io,\n" +
 			"or under upstreams: in the configuration file.\n"
 	} else {
-		text += "Other registries are pulled by name:\n\n" + others
+		text += "Other registries are pulled by name:\n\n" + others.String()
 	}
 	return text + "\nStop with Ctrl-C.\n\n"
 }

@@ -14,7 +14,6 @@ type flow struct {
 	sent            uint8
 	push            bool
 	wrong           bool
-	dead            bool
 	acks            [maxWindow]time.Duration // when each of the last window's quanta is acknowledged
 }
 
