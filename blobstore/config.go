@@ -32,6 +32,10 @@ type Config struct {
 	MaxRecords     int   // records that are kept; default 20,000
 	MaxRecordBytes int64 // bytes of values of records that are kept; default 64 MiB
 
+	MaxUpload    int64         // bytes of the largest blob that can be uploaded; 0: no limit
+	MaxUploads   int           // uploads that may be going on, abandoned ones counted; default 4096
+	UploadExpiry time.Duration // an upload that no one went on with for so long is removed; default 24 h
+
 	// MayDrop asks the owners which of these blobs may be evicted, and returns those. Nil: all. It is called by Run
 	// alone. Under pressure (the hard limit is reached) the least valuable go unasked.
 	MayDrop func(context.Context, []oci.Digest) []oci.Digest
@@ -50,6 +54,7 @@ func Default(dir string) Config {
 		SyncInterval: time.Second, PartialTTL: 24 * time.Hour,
 		MemoryWindow: 16 << 20, MemoryTotal: 64 << 20, MemoryStall: 10 * time.Second,
 		ManifestCache: 8 << 20, MaxRecords: 20_000, MaxRecordBytes: 64 << 20,
+		MaxUploads: 4096, UploadExpiry: 24 * time.Hour,
 	}
 }
 
@@ -67,6 +72,8 @@ func (c Config) filled() Config {
 	fill(&c.ManifestCache, d.ManifestCache)
 	fill(&c.MaxRecords, d.MaxRecords)
 	fill(&c.MaxRecordBytes, d.MaxRecordBytes)
+	fill(&c.MaxUploads, d.MaxUploads)
+	fill(&c.UploadExpiry, d.UploadExpiry)
 	return c
 }
 
@@ -95,10 +102,12 @@ func (c Config) Validate() error {
 	for name, v := range map[string]time.Duration{
 		"scrub interval": f.ScrubInterval, "sync interval": f.SyncInterval,
 		"time to keep partial blobs": f.PartialTTL, "memory stall": f.MemoryStall,
+		"time to keep uploads": f.UploadExpiry,
 	} {
 		check(v > 0, "%s %v is negative", name, v)
 	}
 	check(f.MemoryWindow > 0 && f.MemoryTotal > 0, "memory window %d of %d is negative", c.MemoryWindow, c.MemoryTotal)
 	check(f.ManifestCache > 0 && f.MaxRecords > 0 && f.MaxRecordBytes > 0, "a limit of the caches is negative")
+	check(c.MaxUpload >= 0 && f.MaxUploads > 0, "a limit of uploads is negative")
 	return errors.Join(errs...)
 }

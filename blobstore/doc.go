@@ -8,9 +8,13 @@
 // checked piece by piece at its first read after a start and again every scrub interval, and a piece that has rotted is
 // the only one fetched anew.
 //
+// An Upload is a blob that a client sends, of which neither size nor digest is known before the end. It survives a
+// restart with its offset and becomes whole as a partial blob does. What was pushed is hosted: it is never evicted.
+//
 // When the disk is full, broken or read-only, or a blob is larger than the whole budget, a partial blob goes on in
 // memory with a bounded window of pieces: pulls stream through without being kept, and Usage says why.
 //
 // Fetching pieces, checking what arrives and deciding who may read a blob are left to others. A Store, a Blob and a
-// Partial may be shared by goroutines; a Reader and a PartialReader belong to one goroutine each.
+// Partial may be shared by goroutines; a Reader, a PartialReader and an Upload belong
+// to one goroutine each.
 package blobstore

@@ -52,6 +52,7 @@ type Info struct {
 	Size      int64
 	MediaType string         // "" when not known
 	Origin    oci.Repository // the repository that the blob first came through; may be zero
+	Hosted    bool           // it is never evicted
 	LastUse   time.Time      // to about a minute
 	Checked   bool           // all of its bytes were checked since the start and within the scrub interval
 }
@@ -64,7 +65,7 @@ func (s *Store) Stat(d oci.Digest) (Info, error) {
 	}
 	m := e.snapshot()
 	return Info{
-		Digest: d, Size: m.Size, MediaType: m.MediaType, Origin: m.Origin,
+		Digest: d, Size: m.Size, MediaType: m.MediaType, Origin: m.Origin, Hosted: m.Hosted,
 		LastUse: time.Unix(e.lastUse.Load(), 0), Checked: s.checked(e),
 	}, nil
 }
@@ -151,6 +152,15 @@ func (s *Store) Unlink(repo oci.Repository, d oci.Digest) error {
 	return s.changeMeta(d, func(m meta) meta { return m.withoutLink(repo) })
 }
 
+// SetHosted marks a blob as hosted, so that it is never evicted, or as cached, so that it is again. The mark is on disk
+// when it returns nil; oci.ErrNotFound: the blob is not here, ErrNotKept: the disk did not take it.
+func (s *Store) SetHosted(d oci.Digest, hosted bool) error {
+	return s.changeMeta(d, func(m meta) meta {
+		m.Hosted = hosted
+		return m
+	})
+}
+
 // Linked tells whether repo has confirmed d. It reads memory only.
 func (s *Store) Linked(repo oci.Repository, d oci.Digest) bool {
 	m, ok := s.metaOf(d)
@@ -184,8 +194,11 @@ func (s *Store) changeMeta(d oci.Digest, change func(meta) meta) error {
 	if e, err := s.entry(d); err == nil {
 		before := e.snapshot()
 		after := change(before)
-		if len(after.Links) == len(before.Links) && after.MediaType == before.MediaType {
+		if after.same(before) {
 			return nil
+		}
+		if after.Hosted != before.Hosted {
+			return s.setMeta(e, after)
 		}
 		s.saveMeta(e, after)
 		return nil
@@ -211,13 +224,33 @@ func (s *Store) changeMeta(d oci.Digest, change func(meta) meta) error {
 // saveMeta sets e's meta and replaces its sidecar. A disk that does not take it is alarmed about and forgiven: the
 // link was confirmed, so this pull goes on, and a later one can confirm it again.
 func (s *Store) saveMeta(e *entry, m meta) {
-	err := s.replace(metaPath(e.digest), m.marshal(), true)
-	if err == nil {
-		err = s.syncDir(blobDir(e.digest))
-	}
-	if err != nil {
+	if err := s.writeMeta(e.digest, m); err != nil {
 		s.raise("sidecar not written", err)
 	}
+	s.noteMeta(e, m)
+}
+
+// setMeta is saveMeta for what must not be forgotten: a disk that does not take it is an error, and nothing changes.
+func (s *Store) setMeta(e *entry, m meta) error {
+	if e.snapshot().same(m) {
+		return nil
+	}
+	if err := s.writeMeta(e.digest, m); err != nil {
+		s.raise("sidecar not written", err)
+		return fmt.Errorf("mark blob %s: %w: %w", e.digest, ErrNotKept, err)
+	}
+	s.noteMeta(e, m)
+	return nil
+}
+
+func (s *Store) writeMeta(d oci.Digest, m meta) error {
+	if err := s.replace(metaPath(d), m.marshal(), true); err != nil {
+		return err
+	}
+	return s.syncDir(blobDir(d))
+}
+
+func (s *Store) noteMeta(e *entry, m meta) {
 	mark := s.stampOf(metaPath(e.digest))
 	e.mu.Lock()
 	e.meta, e.stamp = m, mark

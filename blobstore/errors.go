@@ -22,7 +22,11 @@ var (
 	ErrDropped = errors.New("partial blob was dropped")
 	// ErrIncomplete: the partial blob lacks pieces.
 	ErrIncomplete = errors.New("partial blob lacks pieces")
-	// ErrClosed: the store, blob or partial blob is closed.
+	// ErrBusy: somebody else holds the upload.
+	ErrBusy = errors.New("upload is in use")
+	// ErrTooManyUploads: as many uploads are going on as may.
+	ErrTooManyUploads = errors.New("too many uploads are going on")
+	// ErrClosed: the store, blob, partial blob or upload is closed.
 	ErrClosed = errors.New("closed")
 )
 

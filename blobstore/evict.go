@@ -29,13 +29,19 @@ type candidate struct {
 
 // candidates are all that may go, the least valuable first. This is the one place that decides what a blob is worth:
 // partial blobs that nobody has open go before whole ones used at the same time, else what was not used for longest.
+// Hosted blobs are not among them.
 func (s *Store) candidates() []candidate {
 	s.mu.RLock()
 	all := make([]candidate, 0, len(s.entries)+len(s.idle))
 	for d, e := range s.entries {
-		all = append(all, candidate{digest: d, size: e.size(), lastUse: e.lastUse.Load()})
+		if m := e.snapshot(); !m.Hosted {
+			all = append(all, candidate{digest: d, size: m.Size, lastUse: e.lastUse.Load()})
+		}
 	}
 	for d, idle := range s.idle {
+		if idle.meta.Hosted {
+			continue
+		}
 		all = append(all, candidate{digest: d, size: idle.bytes, lastUse: idle.lastUse.Unix(), partial: true})
 	}
 	s.mu.RUnlock()
@@ -51,11 +57,12 @@ func (s *Store) candidates() []candidate {
 	return all
 }
 
-// taken is how many bytes blobs take, those counted whole that are still arriving.
+// taken is how many bytes blobs and uploads take, blobs counted whole that are still arriving.
 func (s *Store) taken() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	n := s.bytes
+	_, _, n := s.uploads.total()
+	n += s.bytes
 	for _, p := range s.partials {
 		if p.file != nil {
 			n += p.list.Size()
@@ -67,7 +74,7 @@ func (s *Store) taken() int64 {
 	return n
 }
 
-// promised is how many bytes open partial blobs will still take from the file system.
+// promised is how many bytes open partial blobs and uploads will still take from the file system.
 func (s *Store) promised() int64 {
 	s.mu.RLock()
 	open := make([]*Partial, 0, len(s.partials))
@@ -77,7 +84,8 @@ func (s *Store) promised() int64 {
 		}
 	}
 	s.mu.RUnlock()
-	n := int64(0)
+	_, written, room := s.uploads.total()
+	n := room - written
 	for _, p := range open {
 		if inMemory, _ := p.InMemory(); !inMemory {
 			n += p.list.Size() - p.diskBytes()
@@ -117,7 +125,12 @@ func (s *Store) makeRoom(need int64, d oci.Digest) (release func(), err error) {
 		return release, nil
 	}
 	s.wakeRun()
-	for _, c := range s.candidates() {
+	all := s.candidates()
+	if left := over - sizeOfAll(all); left > 0 { // hosted blobs and uploads fill it: do not lose the rest for nothing
+		release()
+		return none, fmt.Errorf("%d bytes too few in the cache for a blob of %d", left, need)
+	}
+	for _, c := range all {
 		if c.digest == d {
 			continue
 		}
@@ -131,6 +144,13 @@ func (s *Store) makeRoom(need int64, d oci.Digest) (release func(), err error) {
 		return none, fmt.Errorf("%d bytes too few in the cache for a blob of %d", over, need)
 	}
 	return release, nil
+}
+
+func sizeOfAll(all []candidate) (n int64) {
+	for _, c := range all {
+		n += c.size
+	}
+	return n
 }
 
 // relieve is for a disk that says that it is full although the budget is not: the least valuable go at once. It tells
@@ -229,7 +249,7 @@ func (s *Store) expirePartials() {
 	s.mu.RLock()
 	var old []candidate
 	for d, idle := range s.idle {
-		if time.Since(idle.lastUse) > s.cfg.PartialTTL {
+		if time.Since(idle.lastUse) > s.cfg.PartialTTL && !idle.meta.Hosted {
 			old = append(old, candidate{digest: d, size: idle.bytes, partial: true})
 		}
 	}

@@ -120,3 +120,17 @@ func (e *Extents) Ranges() (all [][2]int64) {
 	}
 	return all
 }
+
+// ParseUploadState reads and writes again what is kept beside an upload.
+func ParseUploadState(raw []byte) ([]byte, error) {
+	st, err := parseUploadState(raw)
+	if err != nil {
+		return nil, err
+	}
+	return st.marshal(), nil
+}
+
+// StateOfUpload is the state file that u would write now.
+func StateOfUpload(u *Upload) []byte {
+	return uploadState{repo: u.repo, created: u.created, lastUse: u.created, tally: u.tally}.marshal()
+}

@@ -19,7 +19,7 @@ import (
 	"github.com/pullonce/pullonce/piece"
 )
 
-// childEnv makes the test binary play another part: "writer DIR SEED", or "server DIR" under a syscall trace.
+// childEnv makes the test binary play another part: "writer DIR SEED", "uploader DIR SEED", or "server DIR" under a syscall trace.
 const childEnv = "BLOBSTORE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -27,6 +27,8 @@ func TestMain(m *testing.M) {
 	switch {
 	case len(part) == 3 && part[0] == "writer":
 		writeUntilKilled(part[1], part[2])
+	case len(part) == 3 && part[0] == "uploader":
+		uploadUntilKilled(part[1], part[2])
 	case len(part) == 2 && part[0] == "server":
 		os.Exit(serveOnce(part[1]))
 	}

@@ -17,9 +17,10 @@ const (
 	indexName  = "index.db"
 	blobsDir   = "blobs"
 	partialDir = "partial"
+	uploadsDir = "uploads"
 	metaSuffix = ".meta"  // sidecar beside a whole blob
-	dataSuffix = ".data"  // bytes of a partial blob
-	infoSuffix = ".state" // list and bitmap of a partial blob
+	dataSuffix = ".data"  // bytes of a partial blob or an upload
+	infoSuffix = ".state" // what is known of those bytes
 	tempSuffix = ".tmp"   // a file that is not yet in its place
 )
 

@@ -16,6 +16,7 @@ const maxMetaBytes = 16 << 20
 type Origin struct {
 	Repository oci.Repository // the repository that has confirmed the blob; it is linked. The zero Repository links none
 	MediaType  string         // "" when not known
+	Hosted     bool           // it was pushed to the farm itself: there is no other place to fetch it from, and it is never evicted
 }
 
 // A meta is what the sidecar beside a blob keeps: what cannot be recomputed from the blob's bytes.
@@ -23,6 +24,7 @@ type meta struct {
 	Size      int64            `json:"size"`
 	MediaType string           `json:"media_type,omitempty"`
 	Origin    oci.Repository   `json:"origin,omitzero"`
+	Hosted    bool             `json:"hosted,omitempty"`
 	Links     []oci.Repository `json:"links,omitempty"` // sorted; never changed in place
 }
 
@@ -83,6 +85,11 @@ func (m meta) withoutLink(repo oci.Repository) meta {
 	return m
 }
 
+// same tells whether other, which came of m or the other way round, says the same.
+func (m meta) same(other meta) bool {
+	return len(m.Links) == len(other.Links) && m.MediaType == other.MediaType && m.Hosted == other.Hosted
+}
+
 // withOrigin is m after o confirmed the blob.
 func (m meta) withOrigin(o Origin) meta {
 	if o.MediaType != "" {
@@ -91,6 +98,7 @@ func (m meta) withOrigin(o Origin) meta {
 	if m.Origin == (oci.Repository{}) {
 		m.Origin = o.Repository
 	}
+	m.Hosted = m.Hosted || o.Hosted
 	return m.withLink(o.Repository)
 }
 
@@ -102,6 +110,7 @@ func (m meta) merged(other meta) meta {
 	if m.Origin == (oci.Repository{}) {
 		m.Origin = other.Origin
 	}
+	m.Hosted = m.Hosted || other.Hosted
 	for _, repo := range other.Links {
 		m = m.withLink(repo)
 	}

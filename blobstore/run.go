@@ -68,6 +68,7 @@ func (s *Store) sync() {
 // tidy keeps the store within its budget and looks whether the disk takes bytes again.
 func (s *Store) tidy(ctx context.Context) {
 	s.expirePartials()
+	s.expireUploads()
 	s.evict(ctx)
 	if s.alarmed() && s.diskWorks() {
 		s.lower()

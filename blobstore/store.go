@@ -28,11 +28,13 @@ type Store struct {
 	lock  *os.File
 	index *index
 
-	manifests *manifestCache
-	records   *records
-	buffers   sync.Pool     // of *[]byte, to check pieces in
-	checks    chan struct{} // one slot for each piece that is being checked: however many read, memory stays bounded
-	count     counters
+	manifests     *manifestCache
+	records       *records
+	uploads       *uploads
+	buffers       sync.Pool     // of *[]byte, to check pieces in
+	uploadBuffers sync.Pool     // of *[]byte
+	checks        chan struct{} // one slot for each piece that is being checked: however many read, memory stays bounded
+	count         counters
 
 	// digests orders what is done to the files of one blob (commit, rot, removal, opening a partial blob). It is held
 	// over I/O on purpose and guards no memory that a reader waits for.
@@ -84,6 +86,7 @@ func open(cfg Config, log *slog.Logger, d disk) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: log, disk: d, root: root, lock: held,
 		manifests: newManifestCache(cfg.ManifestCache),
+		uploads:   newUploads(),
 		seed:      maphash.MakeSeed(),
 		used:      make(map[*entry]struct{}),
 		entries:   make(map[oci.Digest]*entry),
@@ -102,7 +105,7 @@ func open(cfg Config, log *slog.Logger, d disk) (*Store, error) {
 
 // load brings the files, the index and the memory in line.
 func (s *Store) load() error {
-	for _, dir := range []string{blobsDir, partialDir} {
+	for _, dir := range []string{blobsDir, partialDir, uploadsDir} {
 		if err := s.makeDirs(dir); err != nil && !diskFailed(err) {
 			return err
 		} else if err != nil {
@@ -118,6 +121,9 @@ func (s *Store) load() error {
 		return err
 	}
 	if err := s.walkPartials(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.walkUploads(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

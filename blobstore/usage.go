@@ -11,6 +11,8 @@ type Usage struct {
 	Bytes        int64 // of whole blobs
 	Partials     int   // partial blobs, open or not
 	PartialBytes int64 // of their pieces that are on disk
+	Uploads      int   // uploads that are going on
+	UploadBytes  int64 // of those
 	MaxBytes     int64 // the budget; 0: none
 	FreeBytes    int64 // of the file system, for anyone; -1 when it cannot be told
 	InMemory     int   // partial blobs that live in memory
@@ -57,6 +59,7 @@ func (s *Store) Usage() Usage {
 	for _, p := range open {
 		u.PartialBytes += p.diskBytes()
 	}
+	u.Uploads, u.UploadBytes, _ = s.uploads.total()
 	free, err := s.disk.free(s.cfg.Dir)
 	if err != nil {
 		free = -1

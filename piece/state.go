@@ -21,8 +21,10 @@ type algorithm struct {
 	newHash   func() hash.Hash
 }
 
-func algorithmOf(d oci.Digest) algorithm {
-	if d.Algorithm() == oci.SHA512 {
+func algorithmOf(d oci.Digest) algorithm { return algorithmNamed(d.Algorithm()) }
+
+func algorithmNamed(name string) algorithm {
+	if name == oci.SHA512 {
 		return algorithm{"sha\x07", sha512.Size, sha512.BlockSize, sha512.New}
 	}
 	return algorithm{"sha\x03", sha256.Size, sha256.BlockSize, sha256.New}

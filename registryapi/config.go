@@ -30,6 +30,11 @@ type Config struct {
 	ReadHeaderTimeout time.Duration
 	// IdleTimeout is how long a connection is kept between requests. Default 2 min.
 	IdleTimeout time.Duration
+	// CommitTimeout is how long a push may take to be kept on all its nodes once it was sent. Default 5 min.
+	CommitTimeout time.Duration
+	// SlowestUpload is how many bytes a minute a client must send: one that sends less for three minutes on end is cut
+	// off, and can go on later. Default 1 MiB; 0: no floor.
+	SlowestUpload int64
 	// MaxHeaderBytes bounds a request's header. Default 64 KiB.
 	MaxHeaderBytes int
 	// MaxConnections bounds the connections open at once; one more is closed at once, not queued. Default 4096.
@@ -45,6 +50,8 @@ func Default() Config {
 		ClientTimeout:     time.Minute,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		CommitTimeout:     5 * time.Minute,
+		SlowestUpload:     1 << 20,
 		MaxHeaderBytes:    64 << 10,
 		MaxConnections:    4096,
 	}
@@ -62,6 +69,7 @@ func (c Config) Validate() error {
 		{"client timeout", c.ClientTimeout},
 		{"read header timeout", c.ReadHeaderTimeout},
 		{"idle timeout", c.IdleTimeout},
+		{"commit timeout", c.CommitTimeout},
 	} {
 		if d.value <= 0 {
 			problems = append(problems, fmt.Errorf("%s is %v, must be above 0", d.name, d.value))
@@ -69,6 +77,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxHeaderBytes < 4096 {
 		problems = append(problems, fmt.Errorf("header limit is %d bytes, must be at least 4096", c.MaxHeaderBytes))
+	}
+	if c.SlowestUpload < 0 {
+		problems = append(problems, fmt.Errorf("slowest upload is %d bytes a minute, must not be below 0", c.SlowestUpload))
 	}
 	if c.MaxConnections < 1 {
 		problems = append(problems, fmt.Errorf("connection limit is %d, must be at least 1", c.MaxConnections))

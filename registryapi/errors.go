@@ -90,6 +90,7 @@ var failures = []struct {
 	{oci.ErrManifestInvalid, &failure{status: http.StatusBadGateway, code: codeManifestInvalid, message: "the upstream's manifest is invalid"}},
 	// 404 and not 5xx, so that the client goes to the upstream at once and does not try again here.
 	{oci.ErrUnsupported, &failure{status: http.StatusNotFound, code: codeUnsupported, message: "not served by this mirror"}},
+	{ErrNoQuorum, noQuorum},
 	{oci.ErrUnavailable, unavailable},
 	{context.DeadlineExceeded, unavailable},
 	{context.Canceled, unavailable},
@@ -100,6 +101,8 @@ var unavailable = &failure{status: http.StatusServiceUnavailable, code: codeUnav
 
 func notFound(k kind) *failure {
 	switch k {
+	case kindUpload:
+		return &failure{status: http.StatusNotFound, code: codeUploadUnknown, message: "upload unknown to registry"}
 	case kindBlob:
 		return &failure{status: http.StatusNotFound, code: codeBlobUnknown, message: "blob unknown to registry"}
 	case kindTags:

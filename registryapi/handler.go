@@ -17,6 +17,8 @@ import (
 type Handler struct {
 	cfg      Config
 	registry Registry
+	hosting  Hosting // nil: a mirror only
+	turns    turns   // with uploads
 	hosts    hosts
 	metrics  *metrics
 	log      *slog.Logger
@@ -26,8 +28,18 @@ type Handler struct {
 // New makes the door to registry. Its metrics are registered with reg, unless that is nil. The error is that of
 // Config.Validate or of the registration.
 func New(cfg Config, registry Registry, log *slog.Logger, reg prometheus.Registerer) (*Handler, error) {
+	return NewHosting(cfg, registry, nil, log, reg)
+}
+
+// NewHosting is New for a farm that keeps content of its own: names under hosting's prefix can be pushed, and are listed
+// by it. With a nil hosting nothing can be pushed.
+func NewHosting(cfg Config, registry Registry, hosting Hosting, log *slog.Logger, reg prometheus.Registerer) (*Handler, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("registry door: %w", err)
+	}
+	if hosting != nil && hosting.Prefix() != cfg.Names.HostedPrefix {
+		return nil, fmt.Errorf("registry door: hosted prefix is %q in names and %q in what keeps them",
+			cfg.Names.HostedPrefix, hosting.Prefix())
 	}
 	hosts, err := newHosts(cfg.Listen, cfg.Hosts)
 	if err != nil {
@@ -37,7 +49,7 @@ func New(cfg Config, registry Registry, log *slog.Logger, reg prometheus.Registe
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of the registry door: %w", err)
 	}
-	return &Handler{cfg: cfg, registry: registry, hosts: hosts, metrics: m, log: log,
+	return &Handler{cfg: cfg, registry: registry, hosting: hosting, hosts: hosts, metrics: m, log: log,
 		unknown: rate.NewLimiter(rate.Every(time.Minute), 1)}, nil
 }
 
@@ -57,12 +69,18 @@ var apiVersion = []string{"registry/2.0"}
 
 // serve answers r, or returns an error when nothing of an answer was sent yet.
 func (h *Handler) serve(w *response, r *http.Request) error {
-	h.refuseBody(w, r)
+	pull := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if pull || h.hosting == nil {
+		h.refuseBody(w, r)
+	}
 	if !h.hosts.allow(r.Host) {
 		return &failure{status: http.StatusMisdirectedRequest, code: codeDenied,
 			message: "this registry does not answer to that host name"}
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if !pull && h.hosting != nil {
+		return h.push(w, r)
+	}
+	if !pull {
 		w.Header().Set("Allow", "GET, HEAD")
 		return &failure{status: http.StatusMethodNotAllowed, code: codeUnsupported,
 			message: "this registry is a mirror that can only be pulled from"}
@@ -74,6 +92,15 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 	}
 	if q.repo.Upstream != "" {
 		w.Header().Set("OCI-Namespace", q.repo.Upstream)
+	}
+	hosted := h.hosting != nil && q.repo.Upstream == h.hosting.Prefix()
+	switch {
+	case hosted && q.kind == kindReferrers:
+		return h.hostedReferrers(w, r, q)
+	case h.hosting != nil && q.kind == kindUpload:
+		return h.uploadStatus(w, r, q)
+	case h.hosting != nil && q.kind == kindCatalog:
+		return h.catalog(w, r, q)
 	}
 	switch q.kind {
 	case kindBase:
@@ -87,7 +114,7 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 		return h.tags(w, r, q)
 	case kindReferrers:
 		return h.referrers(w, r, q)
-	default: // _catalog among them: a mirror has no list of all that its upstreams have
+	default: // _catalog of a mirror among them: it has no list of all that its upstreams have
 		return &failure{status: http.StatusNotFound, code: codeUnsupported, message: "no such endpoint"}
 	}
 }

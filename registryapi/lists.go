@@ -18,7 +18,10 @@ func (h *Handler) tags(w *response, r *http.Request, q request) error {
 		return err
 	}
 	if q.query.n != "" && n == 0 { // the specification's empty page
-		return writeJSON(w, "application/json", emptyTags(q.name))
+		return writeJSON(w, "application/json", tagList(q.name, []string{}))
+	}
+	if h.hosting != nil && q.repo.Upstream == h.hosting.Prefix() {
+		return h.hostedTags(w, r, q, n)
 	}
 	ctx, cancel := h.limited(r)
 	defer cancel()
@@ -47,11 +50,11 @@ func pageSize(text string) (int, error) {
 	return int(n), nil
 }
 
-func emptyTags(name string) []byte {
+func tagList(name string, tags []string) []byte {
 	body, err := json.Marshal(struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
-	}{name, []string{}})
+	}{name, tags})
 	if err != nil {
 		panic(err) // strings always marshal
 	}

@@ -19,19 +19,21 @@ const (
 	kindBlob
 	kindTags
 	kindReferrers
+	kindUpload
+	kindCatalog
 	kindCount
 )
 
 func (k kind) String() string {
-	return [kindCount]string{"other", "base", "manifest", "blob", "tags", "referrers"}[k]
+	return [kindCount]string{"other", "base", "manifest", "blob", "tags", "referrers", "upload", "catalog"}[k]
 }
 
 // A target is a path of the distribution API in its parts. Name and last are checked for what no valid path has, but
 // are not yet parsed into a repository, a reference or a digest.
 type target struct {
 	kind kind
-	name string // empty for kindBase and kindOther
-	last string // the reference or digest; empty for kinds that have none
+	name string // empty for kindBase, kindCatalog and kindOther
+	last string // the reference, digest or id of an upload; empty for kinds that have none
 }
 
 // parsePath takes a request's path apart. A path that tries to be another than it looks (dot elements, empty elements,
@@ -60,6 +62,13 @@ func parsePath(u *url.URL) (target, error) {
 		if last == "list" {
 			return target{kind: kindTags, name: name}, nil
 		}
+	case "uploads":
+		if name, ok := strings.CutSuffix(name, "/blobs"); ok {
+			return target{kindUpload, name, last}, nil
+		}
+	}
+	if rest == "_catalog" {
+		return target{kind: kindCatalog}, nil
 	}
 	return target{}, nil
 }
@@ -175,6 +184,7 @@ type request struct {
 	repo  oci.Repository
 	ref   oci.Reference // of a manifest
 	d     oci.Digest    // of a blob or of a referrers' subject
+	id    string        // of an upload
 	query query
 	name  string // the repository as the client wrote it
 }
@@ -191,6 +201,9 @@ func parseRequest(u *url.URL, names oci.Names) (request, error) {
 			return q, err
 		}
 	}
+	if t.kind == kindCatalog {
+		return q, nil
+	}
 	if q.repo, err = names.Repository(t.name, q.query.ns); err != nil {
 		if errors.Is(err, oci.ErrNameUnknown) {
 			first, _, _ := strings.Cut(t.name, "/")
@@ -203,6 +216,8 @@ func parseRequest(u *url.URL, names oci.Names) (request, error) {
 		q.ref, err = oci.ParseReference(t.last)
 	case kindBlob, kindReferrers:
 		q.d, err = oci.ParseDigest(t.last)
+	case kindUpload:
+		q.id = t.last
 	}
 	return q, err
 }
