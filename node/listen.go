@@ -117,16 +117,21 @@ func (n *Node) openRegistry() error {
 // warnOfStrangers says once that the registry is open to more than this host, which is for a container engine's bridge
 // or a jump host and not for a farm: every host has a node of its own.
 func (n *Node) warnOfStrangers() {
+	if open := beyondLoopback(n.doors...); len(open) > 0 {
+		n.log.Warn("registry is reached from other hosts, without TLS and without asking who they are",
+			slog.Any("addresses", open), slog.String("change", "registry.listen"))
+	}
+}
+
+// beyondLoopback are the addresses of listeners that other hosts can reach.
+func beyondLoopback(listeners ...net.Listener) []string {
 	var open []string
-	for _, l := range n.doors {
+	for _, l := range listeners {
 		if a, err := netip.ParseAddrPort(l.Addr().String()); err == nil && !a.Addr().Unmap().IsLoopback() {
 			open = append(open, a.String())
 		}
 	}
-	if len(open) > 0 {
-		n.log.Warn("registry is reached from other hosts, without TLS and without asking who they are",
-			slog.Any("addresses", open), slog.String("change", "registry.listen"))
-	}
+	return open
 }
 
 // openAdmin takes the addresses of the admin API.
@@ -136,6 +141,10 @@ func (n *Node) openAdmin() error {
 		if n.adminHTTP, err = net.Listen(network("tcp", n.cfg.AdminListen), n.cfg.AdminListen); err != nil {
 			return addressError("admin.listen", n.cfg.AdminListen, err)
 		}
+		if open := beyondLoopback(n.adminHTTP); len(open) > 0 {
+			n.log.Warn("admin API is reached from other hosts, which may read what the farm has",
+				slog.Any("addresses", open), slog.String("change", "admin.listen"))
+		}
 	}
 	if n.cfg.AdminSocket == "" {
 		return nil
@@ -144,7 +153,7 @@ func (n *Node) openAdmin() error {
 		return fmt.Errorf("make directory of admin.socket: %w", err)
 	}
 	// The data directory's lock is held, so a socket that is there belongs to nobody, unless two nodes were given one.
-	if c, err := net.DialTimeout("unix", n.cfg.AdminSocket, time.Second); err == nil {
+	if c, err := net.DialTimeout("unix", n.cfg.AdminSocket, time.Second); err == nil { //nolint:noctx // it asks the kernel alone
 		_ = c.Close()
 		return fmt.Errorf("socket %s is in use by another node; change admin.socket", n.cfg.AdminSocket)
 	}

@@ -99,6 +99,16 @@ var failures = []struct {
 // unavailable has no Retry-After on purpose: some clients would wait for it instead of going to the upstream.
 var unavailable = &failure{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "the upstream cannot be reached now"}
 
+// at is f with the name of the upstream that it is about, if that is known.
+func (f *failure) at(upstream string) *failure {
+	if f != unavailable || upstream == "" {
+		return f
+	}
+	named := *f
+	named.message = upstream + " cannot be reached now"
+	return &named
+}
+
 func notFound(k kind) *failure {
 	switch k {
 	case kindUpload:

@@ -144,7 +144,7 @@ func (h *Handler) limited(r *http.Request) (context.Context, context.CancelFunc)
 // fail answers with an error.
 func (h *Handler) fail(w *response, r *http.Request, err error) {
 	w.gone = r.Context().Err() != nil
-	f := failureOf(err, w.kind).forClient(r.UserAgent())
+	f := failureOf(err, w.kind).at(w.Header().Get("OCI-Namespace")).forClient(r.UserAgent())
 	level := slog.LevelDebug
 	if f.status >= http.StatusInternalServerError && !w.gone {
 		level = slog.LevelWarn
