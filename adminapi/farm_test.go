@@ -59,8 +59,10 @@ func (f *farm) Node(context.Context) (adminapi.NodeStatus, error) {
 func (f *farm) Members(context.Context) ([]adminapi.Member, error) {
 	var list []adminapi.Member
 	for _, m := range f.members {
-		list = append(list, adminapi.Member{ID: m.id, State: m.state, Zone: m.node.Zone, Version: m.node.Version,
-			Addresses: adminapi.Addresses{Peer: m.peer}})
+		list = append(list, adminapi.Member{
+			ID: m.id, State: m.state, Zone: m.node.Zone, Version: m.node.Version,
+			Addresses: adminapi.Addresses{Peer: m.peer},
+		})
 	}
 	return list, f.broken
 }

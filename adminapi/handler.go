@@ -152,8 +152,10 @@ func (h *Handler) askTimeout(r *http.Request) (time.Duration, error) {
 	}
 	timeout, err := time.ParseDuration(text)
 	if err != nil || timeout < minAskTimeout || timeout > h.cfg.MaxAskTimeout {
-		return 0, &AnswerError{http.StatusBadRequest, codeBadRequest,
-			fmt.Sprintf("timeout must be a duration from %v to %v", minAskTimeout, h.cfg.MaxAskTimeout)}
+		return 0, &AnswerError{
+			http.StatusBadRequest, codeBadRequest,
+			fmt.Sprintf("timeout must be a duration from %v to %v", minAskTimeout, h.cfg.MaxAskTimeout),
+		}
 	}
 	return timeout, nil
 }

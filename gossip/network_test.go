@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -156,7 +155,7 @@ func (n *network) startJoining(t *testing.T, i int, cfg gossip.Config) *node {
 	t.Helper()
 	nd := &node{net: n, address: n.address(i), done: make(chan error, 1)}
 	cfg.Transport = n.attach(nd.address)
-	g, err := gossip.New(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	g, err := gossip.New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,13 +1,12 @@
 package gossip
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 	"time"
 )
 
-func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func testConfig() Config {
 	cfg := Default()

@@ -51,7 +51,7 @@ type Node struct {
 	adminSock net.Listener
 	admin     []adminDoor
 
-	life       context.Context // of Run, for what outlives a request
+	life       context.Context //nolint:containedctx // of Run, for what outlives a request
 	background sync.WaitGroup
 	requests   sync.WaitGroup // at the registry door; a server that is closed does not wait for them
 	placed     chan struct{}  // closed when the node has its place in the ring, or has waited long enough for it

@@ -65,9 +65,18 @@ func TestNamesOfTheRegistryDoor(t *testing.T) {
 
 func TestUpstreamsAreAClosedList(t *testing.T) {
 	for _, c := range [][2]string{
-		{"library/nginx", "quay.io"}, {"quay.io/org/app", ""}, {"localhost/app", ""}, {"10.0.0.1/app", ""},
-		{"example.com:443/app", ""}, {"localhost:5000/app", ""}, {"ghcr.io:443/org/app", ""}, {"app", "ghcr.io:443"},
-		{"app", "http://ghcr.io"}, {"app", "GHCR.IO"}, {"app", "ghcr.io/org"}, {"app", "ghcr.io."},
+		{"library/nginx", "quay.io"},
+		{"quay.io/org/app", ""},
+		{"localhost/app", ""},
+		{"10.0.0.1/app", ""},
+		{"example.com:443/app", ""},
+		{"localhost:5000/app", ""},
+		{"ghcr.io:443/org/app", ""},
+		{"app", "ghcr.io:443"},
+		{"app", "http://ghcr.io"},
+		{"app", "GHCR.IO"},
+		{"app", "ghcr.io/org"},
+		{"app", "ghcr.io."},
 	} {
 		if got, err := names.Repository(c[0], c[1]); !errors.Is(err, oci.ErrNameUnknown) {
 			t.Errorf("Repository(%q, %q) = %v, %v; want ErrNameUnknown", c[0], c[1], got, err)
@@ -118,9 +127,18 @@ func TestARepositoryIsWrittenWithItsUpstream(t *testing.T) {
 // reference implementation's grammar, and means the same when it is written out and read again.
 func FuzzRepository(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"nginx", ""}, {"library/nginx", "docker.io"}, {"ghcr.io/a/b", ""}, {"ghcr.io/a/b", "ghcr.io"}, {"a..b", ""},
-		{"registry.example.com:5000/x", ""}, {"docker.io/docker.io/x", ""}, {"index.docker.io/x", "registry-1.docker.io"},
-		{"farm.internal/a", ""}, {"a___b", "ghcr.io"}, {"ghcr.io/ghcr.io/a", "ghcr.io"}, {"localhost:5001/localhost:5001/a", ""},
+		{"nginx", ""},
+		{"library/nginx", "docker.io"},
+		{"ghcr.io/a/b", ""},
+		{"ghcr.io/a/b", "ghcr.io"},
+		{"a..b", ""},
+		{"registry.example.com:5000/x", ""},
+		{"docker.io/docker.io/x", ""},
+		{"index.docker.io/x", "registry-1.docker.io"},
+		{"farm.internal/a", ""},
+		{"a___b", "ghcr.io"},
+		{"ghcr.io/ghcr.io/a", "ghcr.io"},
+		{"localhost:5001/localhost:5001/a", ""},
 	} {
 		f.Add(seed[0], seed[1])
 	}

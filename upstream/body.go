@@ -18,7 +18,7 @@ const (
 // A reader is the body of an answer, with deadlines, the limit on the rate, and the slot that it holds until closed.
 type reader struct {
 	client  *Client
-	ctx     context.Context // in a struct since io.Reader has no room for it; it ends with Close
+	ctx     context.Context //nolint:containedctx // in a struct since io.Reader has no room for it; it ends with Close
 	cancel  context.CancelCauseFunc
 	src     io.ReadCloser
 	what    string
@@ -119,7 +119,7 @@ func (r *reader) judge(err error) error {
 		return r.cut(io.ErrUnexpectedEOF)
 	case cause == nil:
 		return r.cut(err)
-	case cause == errStalled:
+	case cause == errStalled: //nolint:errorlint // its own, not one that the caller was ended with
 		return r.cut(errStalled)
 	default: // the caller's own end, or Close
 		return fmt.Errorf("%s at %s: %w", r.what, r.client.cfg.Name, cause)
@@ -145,7 +145,7 @@ func (r *reader) Close() error {
 // readAll takes a small answer whole and closes it. One that is longer than limit is oci.ErrTooLarge, one that is not
 // here within the stall timeout an oci.ErrUnavailable.
 func (r *reader) readAll(limit int64) ([]byte, error) {
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	if r.want > limit {
 		return nil, fmt.Errorf("%s at %s: %w: %d bytes, the limit is %d", r.what, r.client.cfg.Name, oci.ErrTooLarge, r.want, limit)
 	}

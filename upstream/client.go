@@ -97,7 +97,7 @@ func (c *Client) explain(ctx context.Context, what string, err error) error {
 	if errors.Is(err, oci.ErrUnavailable) {
 		c.counters.failures.Add(1)
 	}
-	if t, ok := errors.AsType[*transient](err); ok && error(t) == err {
+	if t, ok := errors.AsType[*transient](err); ok && error(t) == err { //nolint:errorlint // only the outermost is taken off
 		err = t.error
 	}
 	return fmt.Errorf("%s at %s: %w", what, c.cfg.Name, err)

@@ -142,7 +142,7 @@ func (c Config) Validate() error {
 	if _, err := parseBase(c.address()); err != nil && c.Name != "" {
 		errs = append(errs, err)
 	}
-	if _, err := parseProxy(c.Proxy); err != nil {
+	if err := checkProxy(c.Proxy); err != nil {
 		errs = append(errs, err)
 	}
 	if c.Username == "" && c.Password != "" {
@@ -217,17 +217,18 @@ func parseBase(text string) (*url.URL, error) {
 	return u, nil
 }
 
-func parseProxy(text string) (*url.URL, error) {
+// checkProxy accepts the URL of a proxy, and none.
+func checkProxy(text string) error {
 	if text == "" {
-		return nil, nil
+		return nil
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
-		return nil, errors.New("proxy: is not a URL with a host")
+		return errors.New("proxy: is not a URL with a host")
 	}
 	switch u.Scheme {
 	case "http", "https", "socks5", "socks5h":
-		return u, nil
+		return nil
 	}
-	return nil, fmt.Errorf("proxy: scheme %.20q is not one of http, https, socks5, socks5h", u.Scheme)
+	return fmt.Errorf("proxy: scheme %.20q is not one of http, https, socks5, socks5h", u.Scheme)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -292,9 +293,7 @@ func TestCredentialsAreInNoErrorAndNoLog(t *testing.T) {
 func TestStatusesMeanWhatCallersTellApart(t *testing.T) {
 	status, headers, body := 0, http.Header{}, ""
 	r := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		for name, value := range headers {
-			w.Header()[name] = value
-		}
+		maps.Copy(w.Header(), headers)
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
 	})
@@ -341,9 +340,7 @@ func TestStatusesMeanWhatCallersTellApart(t *testing.T) {
 func TestRangesThatWereNotAskedForAreRefused(t *testing.T) {
 	headers := http.Header{}
 	r := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		for name, value := range headers {
-			w.Header()[name] = value
-		}
+		maps.Copy(w.Header(), headers)
 		w.WriteHeader(http.StatusPartialContent)
 		_, _ = w.Write(make([]byte, 10))
 	})

@@ -22,7 +22,7 @@ const minProgress = 64 << 10
 // gives a byte that the upstream did not send as the blob's. Close may be called while Read is on its way.
 type Stream struct {
 	client *Client
-	ctx    context.Context // in a struct since io.Reader has no room for it; it ends with Close
+	ctx    context.Context //nolint:containedctx // in a struct since io.Reader has no room for it; it ends with Close
 	cancel context.CancelFunc
 	path   string
 	digest oci.Digest

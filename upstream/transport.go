@@ -53,7 +53,7 @@ func proxyFunc(cfg Config) (func(*http.Request) (*url.URL, error), error) {
 	if cfg.Proxy == "" {
 		return nil, nil
 	}
-	if _, err := parseProxy(cfg.Proxy); err != nil {
+	if err := checkProxy(cfg.Proxy); err != nil {
 		return nil, err
 	}
 	choose := (&httpproxy.Config{HTTPProxy: cfg.Proxy, HTTPSProxy: cfg.Proxy, NoProxy: cfg.NoProxy}).ProxyFunc()

@@ -84,7 +84,7 @@ func refused(f *file, imported string) string {
 	case within(imported, everywhere):
 		return ""
 	case roomOf(imported) == "internal":
-		return helperRefused(f, imported)
+		return helperRefused(f)
 	case strings.HasSuffix(imported, "test") && !f.test:
 		return "a contract suite is for tests"
 	case roomOf(f.dir) == "internal":
@@ -106,7 +106,7 @@ func protoRefused(f *file) string {
 }
 
 // helperRefused judges imports of packages below internal.
-func helperRefused(f *file, imported string) string {
+func helperRefused(f *file) string {
 	if f.test || within(f.dir, []string{"internal", "scripts", "test"}) {
 		return ""
 	}

@@ -17,7 +17,7 @@ var meaningless = []string{"util", "utils", "common", "types", "pkg", "helper", 
 func naming(files []*file) []string {
 	found := map[string]bool{}
 	for _, f := range files {
-		for _, element := range strings.Split(f.dir, "/") {
+		for element := range strings.SplitSeq(f.dir, "/") {
 			if slices.Contains(meaningless, element) {
 				found[fmt.Sprintf("%s: %q is no name for a package", f.dir, element)] = true
 			}

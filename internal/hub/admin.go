@@ -23,11 +23,7 @@ func (h *Hub) openAdmin() error {
 		Handler: h.AdminHandler(), ReadHeaderTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
-	h.wg.Add(1)
-	go func() {
-		defer h.wg.Done()
-		_ = h.admin.Serve(ln)
-	}()
+	h.wg.Go(func() { _ = h.admin.Serve(ln) })
 	return nil
 }
 

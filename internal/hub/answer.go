@@ -15,7 +15,7 @@ import (
 type answer struct {
 	http.ResponseWriter
 	hub *Hub
-	ctx context.Context // the request's: the methods of a ResponseWriter have no place for it
+	ctx context.Context //nolint:containedctx // the request's: the methods of a ResponseWriter have no place for it
 	q   request
 	met []*fault
 

@@ -29,7 +29,7 @@ func (h *Hub) cdnLocation(r *http.Request, q request, expires time.Time) (string
 
 // serveRedirect sends a blob GET on to the CDN, if the repository has the blob.
 func (h *Hub) serveRedirect(a *answer, r *http.Request, met []*fault) {
-	if status := h.statBlob(r, a.q); status != http.StatusOK {
+	if status := h.statBlob(r); status != http.StatusOK {
 		if status == http.StatusNotFound {
 			writeErrorDetail(a, status, "BLOB_UNKNOWN", "blob unknown to registry", a.q.ref)
 			return
@@ -50,7 +50,7 @@ func (h *Hub) serveRedirect(a *answer, r *http.Request, met []*fault) {
 }
 
 // statBlob asks the backend for a blob without its bytes and returns the status.
-func (h *Hub) statBlob(r *http.Request, q request) int {
+func (h *Hub) statBlob(r *http.Request) int {
 	head := r.Clone(r.Context())
 	head.Method = http.MethodHead
 	head.Header.Del("Range")

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Same, as AuthListen or CDNListen, has the token service or the CDN answer on the registry's
+// Same as AuthListen or CDNListen has the token service or the CDN answer on the registry's
 // listener, at paths of their own.
 const Same = "same"
 
@@ -92,7 +92,7 @@ func (c Config) Validate() error {
 	for repo, users := range c.Private {
 		for _, user := range users {
 			if _, ok := c.Users[user]; !ok {
-				errs = append(errs, fmt.Errorf("Private: %s names the unknown user %q", repo, user))
+				errs = append(errs, fmt.Errorf("Private: %s names the unknown user %q", repo, user)) //nolint:staticcheck // the key is written so
 			}
 		}
 	}

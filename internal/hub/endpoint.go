@@ -203,9 +203,7 @@ type conn struct {
 	end *endpoint
 }
 
-var (
-	_ io.ReaderFrom = (*conn)(nil)
-)
+var _ io.ReaderFrom = (*conn)(nil)
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)

@@ -143,9 +143,9 @@ func TestAHangEndsWhenTheFaultIsClearedTheClientLeavesOrTheHubCloses(t *testing.
 	}
 }
 
-func waitFor(t *testing.T, true func() bool) {
+func waitFor(t *testing.T, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !true(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("waited 10 s in vain")
 		}

@@ -1,6 +1,9 @@
 package hub
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // AddFault puts a fault in force and returns the id that ClearFault takes.
 func (h *Hub) AddFault(f Fault) (string, error) {
@@ -56,10 +59,8 @@ func (h *Hub) refused(e *endpoint) bool {
 		if f.Do != Refuse {
 			continue
 		}
-		for _, shut := range h.endsOf(f.Kind) {
-			if shut == e {
-				return true
-			}
+		if slices.Contains(h.endsOf(f.Kind), e) {
+			return true
 		}
 	}
 	return false
@@ -71,12 +72,7 @@ func (h *Hub) isDown(e *endpoint) bool {
 		if f.Do != Down && f.Do != Refuse {
 			return false
 		}
-		for _, down := range h.endsOf(f.Kind) {
-			if down == e {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(h.endsOf(f.Kind), e)
 	})
 	if len(met) == 0 {
 		return false
@@ -109,9 +105,9 @@ func (h *Hub) early(q request) []*fault { return h.met(q, true) }
 
 func (h *Hub) late(q request) []*fault { return h.met(q, false) }
 
-func (h *Hub) met(q request, any bool) []*fault {
+func (h *Hub) met(q request, wantAny bool) []*fault {
 	met := h.faults.take(func(f Fault) bool {
-		return f.Do != Down && f.Do != Refuse && (f.Kind == Any) == any && f.meets(q)
+		return f.Do != Down && f.Do != Refuse && (f.Kind == Any) == wantAny && f.meets(q)
 	})
 	if len(met) > 0 {
 		h.stats.change(func(s *Stats) { s.Faulted++ })

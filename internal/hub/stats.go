@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -154,13 +155,9 @@ func (c *counters) snapshot() Stats {
 	defer c.mu.Unlock()
 	s := c.s
 	s.Blobs = make(map[string]BlobStats, len(c.s.Blobs))
-	for k, v := range c.s.Blobs {
-		s.Blobs[k] = v
-	}
+	maps.Copy(s.Blobs, c.s.Blobs)
 	s.Manifests = make(map[string]ManifestStats, len(c.s.Manifests))
-	for k, v := range c.s.Manifests {
-		s.Manifests[k] = v
-	}
+	maps.Copy(s.Manifests, c.s.Manifests)
 	s.Sockets = map[string]int64{}
 	for i := range c.written {
 		n := c.written[i].Load()

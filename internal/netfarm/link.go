@@ -53,7 +53,7 @@ func (h *Host) Shape(ctx context.Context, link Link) error {
 				"rate", fmt.Sprintf("%dbit", link.Rate), "burst", fmt.Sprint(tbfBurst), "latency", "50ms",
 			}
 		}
-		if _, err := command(ctx, "", args...); err != nil {
+		if err := command(ctx, "", args...); err != nil {
 			return fmt.Errorf("shape the link of %s: %w", h.name, err)
 		}
 	}
@@ -67,7 +67,7 @@ func (h *Host) CutOff(ctx context.Context) error { return h.setPort(ctx, "disabl
 func (h *Host) Reconnect(ctx context.Context) error { return h.setPort(ctx, "forwarding") }
 
 func (h *Host) setPort(ctx context.Context, state string) error {
-	_, err := command(ctx, "", "bridge", "-n", h.farm.switchNamespace(), "link", "set", "dev", h.port, "state", state)
+	err := command(ctx, "", "bridge", "-n", h.farm.switchNamespace(), "link", "set", "dev", h.port, "state", state)
 	if err != nil {
 		return fmt.Errorf("set the link of %s to %s: %w", h.name, state, err)
 	}

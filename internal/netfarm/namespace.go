@@ -37,26 +37,25 @@ func Missing(programs ...string) error {
 	return nil
 }
 
-// command runs a program of the machine's and returns what it wrote to stdout.
-func command(ctx context.Context, stdin string, args ...string) (string, error) {
+// command runs a program of the machine's.
+func command(ctx context.Context, stdin string, args ...string) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdin = strings.NewReader(stdin)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()+" "+stdin))
+		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()+" "+stdin))
 	}
-	return stdout.String(), nil
+	return nil
 }
 
 // ip runs commands of iproute2's ip in a namespace, one a line.
 func ip(ctx context.Context, namespace string, lines ...string) error {
-	_, err := command(ctx, strings.Join(lines, "\n")+"\n", "ip", "-n", namespace, "-batch", "-")
-	return err
+	return command(ctx, strings.Join(lines, "\n")+"\n", "ip", "-n", namespace, "-batch", "-")
 }
 
 func addNamespace(ctx context.Context, name string) error {
-	if _, err := command(ctx, "", "ip", "netns", "add", name); err != nil {
+	if err := command(ctx, "", "ip", "netns", "add", name); err != nil {
 		return err
 	}
 	return ip(ctx, name, "link set lo up")
@@ -71,8 +70,7 @@ func removeNamespace(ctx context.Context, name string) error {
 	if err := clearNamespace(ctx, path); err != nil {
 		return err
 	}
-	_, err := command(ctx, "", "ip", "netns", "del", name)
-	return err
+	return command(ctx, "", "ip", "netns", "del", name)
 }
 
 // clearNamespace kills all processes of the namespace, and those that they start meanwhile, until there are none.

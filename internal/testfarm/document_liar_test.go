@@ -20,9 +20,9 @@ import (
 type clerk struct {
 	transferpb.UnimplementedTransferServer
 
-	id, address string
-	raw         []byte
-	asked       atomic.Int64
+	id    string
+	raw   []byte
+	asked atomic.Int64
 }
 
 func (c *clerk) Ping(context.Context, *transferpb.PingRequest) (*transferpb.PingReply, error) {

@@ -197,8 +197,11 @@ func TestAnUpstreamThatHangsIsAnsweredForInTime(t *testing.T) {
 	var asks []func() error
 	for _, n := range f.Nodes {
 		for _, c := range [][2]string{
-			{http.MethodGet, "blobs/" + d.String()}, {http.MethodHead, "blobs/" + d.String()},
-			{http.MethodGet, "manifests/latest"}, {http.MethodHead, "manifests/latest"}, {http.MethodGet, "manifests/" + d.String()},
+			{http.MethodGet, "blobs/" + d.String()},
+			{http.MethodHead, "blobs/" + d.String()},
+			{http.MethodGet, "manifests/latest"},
+			{http.MethodHead, "manifests/latest"},
+			{http.MethodGet, "manifests/" + d.String()},
 			{http.MethodGet, "tags/list"},
 		} {
 			asks = append(asks, func() error {

@@ -3,7 +3,6 @@ package testfarm
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -132,7 +131,7 @@ func (f *Farm) Eventually(what string, ok func() bool) {
 	deadline := time.Now().Add(20 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			f.t.Fatal(fmt.Sprintf("%s did not come about within 20 s", what))
+			f.t.Fatalf("%s did not come about within 20 s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -150,9 +150,9 @@ func pickVictim(nodes []*adminapi.NodeStatus, owner bool, bytes int64) int {
 }
 
 // after looks at what a lie has led to, while the nodes still run.
-func (f *shapedFarm) after(ctx context.Context, p shapedPull, h harm, pulls []hostPull, r *shapedRun) error {
+func (f *shapedFarm) after(ctx context.Context, p shapedPull, h harm, pulls []hostPull, r *shapedRun) {
 	if p.fault == nil || p.fault.ends || h.victim < 0 {
-		return nil
+		return
 	}
 	for i, n := range f.ask(ctx) {
 		if n != nil && i != h.victim {
@@ -162,7 +162,6 @@ func (f *shapedFarm) after(ctx context.Context, p shapedPull, h harm, pulls []ho
 	if err := pulls[h.victim].err; err != nil {
 		r.notes = append(r.notes, "the liar's own client, who reads the same spoilt files, does not count: its pull failed")
 	}
-	return nil
 }
 
 // measureTogether compares pulls that start at once with the bound.

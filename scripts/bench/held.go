@@ -31,7 +31,7 @@ func (b *bench) heldFarm(ctx context.Context, others int, h *hub.Hub, image *ima
 	}
 	c := newClient(f.Nodes[0].Registry)
 	defer c.close()
-	if _, err := c.image(ctx, repo, tag, false); err != nil {
+	if err := c.image(ctx, repo, tag, false); err != nil {
 		return nil, errors.Join(fmt.Errorf("the holder: %w", err), f.close())
 	}
 	select {
@@ -52,7 +52,7 @@ func (b *bench) fill(ctx context.Context, dir string, h *hub.Hub, image *images.
 	defer func() { err = errors.Join(err, f.Farm.Close()) }()
 	c := newClient(f.Nodes[0].Registry)
 	defer c.close()
-	if _, err := c.image(ctx, repo, tag, false); err != nil {
+	if err := c.image(ctx, repo, tag, false); err != nil {
 		return err
 	}
 	return stored(ctx, f.Nodes[0], blobBytes(image))

@@ -50,10 +50,14 @@ func measureManifestLoad(ctx context.Context, b *bench, s *sheet) (err error) {
 		speed func(float64)
 		p99   func(float64)
 	}{
-		{manifests + image.Digest.String(),
-			s.line("by digest", "requests/s", atLeast(20000), "distribution v3 8,300, zot 18,000"), s.line("by digest, p99", "ms", below(10), "")},
-		{manifests + tag,
-			s.line("by tag within tag_ttl", "requests/s", atLeast(20000), "distribution v3 1,050, zot 14,500 to 18,800"), s.line("by tag, p99", "ms", below(10), "")},
+		{
+			manifests + image.Digest.String(),
+			s.line("by digest", "requests/s", atLeast(20000), "distribution v3 8,300, zot 18,000"), s.line("by digest, p99", "ms", below(10), ""),
+		},
+		{
+			manifests + tag,
+			s.line("by tag within tag_ttl", "requests/s", atLeast(20000), "distribution v3 1,050, zot 14,500 to 18,800"), s.line("by tag, p99", "ms", below(10), ""),
+		},
 		{plain.url + "/" + manifestFile, s.line("static handler", "requests/s", nil, "65,000"), s.line("static handler, p99", "ms", nil, "")},
 	}
 	defer b.profiled(ctx, "manifest-load", f.Nodes[0])()

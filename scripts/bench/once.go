@@ -70,7 +70,7 @@ func (b *bench) pullAll(ctx context.Context, h *hub.Hub, nodes int, unique int64
 		group.Go(func() error {
 			c := newClient(n.Registry)
 			defer c.close()
-			_, err := c.image(ctx, repo, tag, i%2 == 0)
+			err := c.image(ctx, repo, tag, i%2 == 0)
 			return err
 		})
 	}

@@ -151,39 +151,34 @@ func (c *client) authorize(ctx context.Context, tokenURL, repo string) error {
 
 // image pulls all of an image: the manifest, of an index that of this machine's platform, and the blobs, three at a
 // time. Half of the clients in use ask for the tag's digest first (docker, containerd); the others do not.
-func (c *client) image(ctx context.Context, repo, tag string, headFirst bool) (transferred, error) {
-	start := time.Now()
+func (c *client) image(ctx context.Context, repo, tag string, headFirst bool) error {
 	reference := tag
 	if headFirst {
 		r, err := c.ask(ctx, http.MethodHead, repo+"/manifests/"+tag, manifestTypes())
 		if err != nil {
-			return transferred{}, err
+			return err
 		}
 		_ = r.Body.Close()
 		reference = r.Header.Get("Docker-Content-Digest")
 	}
 	m, err := c.manifest(ctx, repo, reference)
 	if err != nil {
-		return transferred{}, err
+		return err
 	}
 	if len(m.Manifests) > 0 {
 		if m, err = c.manifest(ctx, repo, m.Manifests[0].Digest.String()); err != nil {
-			return transferred{}, err
+			return err
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
-	result := transferred{}
 	for _, blob := range append([]v1.Descriptor{m.Config}, m.Layers...) {
-		result.bytes += blob.Size
 		group.Go(func() error {
 			_, err := c.blob(ctx, repo, blob.Digest.String())
 			return err
 		})
 	}
-	err = group.Wait()
-	result.took = time.Since(start)
-	return result, err
+	return group.Wait()
 }
 
 // anyManifest is an index or an image's manifest.

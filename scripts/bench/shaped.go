@@ -224,7 +224,7 @@ func (f *shapedFarm) pull(ctx context.Context, p shapedPull, r *shapedRun) error
 			wait(ctx, time.Duration(i)*p.apart)
 			pulls[i].start = time.Since(begin)
 			c := &client{base: "http://127.0.0.1:5000", http: h.Client(), check: true}
-			_, err := c.image(ctx, repo, p.tag, i%2 == 0)
+			err := c.image(ctx, repo, p.tag, i%2 == 0)
 			pulls[i].took, pulls[i].err = time.Since(begin)-pulls[i].start, err
 		})
 	}
@@ -238,7 +238,9 @@ func (f *shapedFarm) pull(ctx context.Context, p shapedPull, r *shapedRun) error
 	stop()
 	h := <-harmed
 	r.sent = <-sent
-	return errors.Join(h.err, f.sum(pulls, h.victim, r), f.after(ctx, p, h, pulls, r), h.undo())
+	err := f.sum(pulls, h.victim, r)
+	f.after(ctx, p, h, pulls, r)
+	return errors.Join(h.err, err, h.undo())
 }
 
 // untilSent waits until the stand-in has written so many bytes and returns the seconds; 0 if ctx ends before.

@@ -185,8 +185,16 @@ func TestANodeThatDoesNotStartIsToldWithItsLastWords(t *testing.T) {
 
 func TestWrongUsageIsRefused(t *testing.T) {
 	for _, args := range [][]string{
-		{"-nodes", "0"}, {"-nodes", "65"}, {"-rate", "fast"}, {"-layers", "12MiB,"}, {"-image", "library/python:3"},
-		{"-hub", "-image", "ghcr.io/a/b"}, {"-hub", "-image", "UPPER"}, {"more"}, {"-no-such-flag"}, {"-nodes", "abc"},
+		{"-nodes", "0"},
+		{"-nodes", "65"},
+		{"-rate", "fast"},
+		{"-layers", "12MiB,"},
+		{"-image", "library/python:3"},
+		{"-hub", "-image", "ghcr.io/a/b"},
+		{"-hub", "-image", "UPPER"},
+		{"more"},
+		{"-no-such-flag"},
+		{"-nodes", "abc"},
 	} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), args, io.Discard, &stderr); code != exitUsage || strings.Count(stderr.String(), "\n") != 1 {

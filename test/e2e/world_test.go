@@ -26,7 +26,7 @@ var dockerMirror = map[string]any{"registry-mirrors": []string{"http://127.0.0.1
 
 // A world is a farm of hosts with a stand-in for Docker Hub outside.
 type world struct {
-	ctx      context.Context //nolint:containedctx // the test's own
+	ctx      context.Context // the test's own
 	programs programs
 	farm     *netfarm.Farm
 	hub      *hub.Hub
