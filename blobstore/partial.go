@@ -23,9 +23,6 @@ type Partial struct {
 	// gate is held shared over the write of a piece and its mark, and alone by what needs no write to be on its way
 	// (Commit, Fail, Drop, unchecked writes). It is held over I/O on purpose; readers of the blob never take it.
 	gate sync.RWMutex
-	// writing lets one piece be written at a time. The kernel would do the same by the file's own lock, but have the
-	// others spin for it: with eight pieces arriving at once that costs more than writing them.
-	writing sync.Mutex
 	// saving lets one save at a time touch the state file.
 	saving sync.Mutex
 

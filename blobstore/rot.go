@@ -73,8 +73,9 @@ func (s *Store) demote(d oci.Digest, l *piece.List, m meta, bad int) error {
 	return s.remove(metaPath(d))
 }
 
-func (s *Store) logError(doing string, d oci.Digest, err error) {
+// logError tells of what went wrong beside the work, and is nobody's result.
+func (s *Store) logError(step string, d oci.Digest, err error) {
 	if err != nil && !os.IsNotExist(err) {
-		s.log.Error(doing, slog.String("digest", d.String()), slog.String("error", err.Error()))
+		s.log.Error("blob store step failed", slog.String("step", step), slog.String("digest", d.String()), slog.String("error", err.Error()))
 	}
 }

@@ -97,7 +97,7 @@ func (u *Upload) take(ctx context.Context, r io.Reader) error {
 	for {
 		buf := <-h.free
 		n, readErr := u.fill(ctx, r, buf)
-		err := u.keep(ctx, buf[:n])
+		err := u.keep(buf[:n])
 		if err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (u *Upload) fill(ctx context.Context, r io.Reader, buf []byte) (n int, err 
 }
 
 // keep writes data at the end of the upload.
-func (u *Upload) keep(ctx context.Context, data []byte) error {
+func (u *Upload) keep(data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}

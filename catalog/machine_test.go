@@ -152,7 +152,7 @@ func TestResultsSurviveTheWire(t *testing.T) {
 		if err != nil && (got.Err.Error() != err.Error() || failureOf(got.Err) != failureOf(err)) {
 			t.Errorf("the error %v came as %v", err, got.Err)
 		}
-		if m, ok := errors.AsType[*MissingError](got.Err); (err == missing) != ok || ok && !reflect.DeepEqual(m, missing) {
+		if m, ok := errors.AsType[*MissingError](got.Err); errors.Is(err, missing) != ok || ok && !reflect.DeepEqual(m, missing) {
 			t.Errorf("the error %v came as %v", err, got.Err)
 		}
 	}

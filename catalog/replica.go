@@ -35,7 +35,7 @@ type replica struct {
 	ready   atomic.Uint64 // the term in which this leader knows all that was committed before
 	quiet   atomic.Uint64 // an index that the machine had reached, with all before it
 	barrier barrier
-	ctx     context.Context // ends when the replica is closed; raft's futures know no context
+	ctx     context.Context //nolint:containedctx // ends when the replica is closed; raft's futures know no context
 	cancel  context.CancelFunc
 	waiting sync.WaitGroup
 

@@ -70,34 +70,34 @@ func unmarshalResult(raw []byte) (Result, error) {
 // failures are the conditions that keep their meaning on the wire.
 func failures() map[catalogpb.Failure]error {
 	return map[catalogpb.Failure]error{
-		catalogpb.Failure_NOT_FOUND:   oci.ErrNotFound,
-		catalogpb.Failure_IN_USE:      ErrInUse,
-		catalogpb.Failure_CHANGED:     ErrChanged,
-		catalogpb.Failure_UNSUPPORTED: oci.ErrUnsupported,
-		catalogpb.Failure_TOO_LARGE:   oci.ErrTooLarge,
+		catalogpb.Failure_FAILURE_NOT_FOUND:   oci.ErrNotFound,
+		catalogpb.Failure_FAILURE_IN_USE:      ErrInUse,
+		catalogpb.Failure_FAILURE_CHANGED:     ErrChanged,
+		catalogpb.Failure_FAILURE_UNSUPPORTED: oci.ErrUnsupported,
+		catalogpb.Failure_FAILURE_TOO_LARGE:   oci.ErrTooLarge,
 	}
 }
 
 func failureOf(err error) catalogpb.Failure {
 	if err == nil {
-		return catalogpb.Failure_NONE
+		return catalogpb.Failure_FAILURE_UNSPECIFIED
 	}
 	if _, ok := errors.AsType[*MissingError](err); ok {
-		return catalogpb.Failure_MISSING_BLOBS
+		return catalogpb.Failure_FAILURE_MISSING_BLOBS
 	}
 	for f, condition := range failures() {
 		if errors.Is(err, condition) {
 			return f
 		}
 	}
-	return catalogpb.Failure_OTHER
+	return catalogpb.Failure_FAILURE_OTHER
 }
 
 func errorOf(p *catalogpb.Result) (refused, err error) {
 	switch p.GetFailure() {
-	case catalogpb.Failure_NONE:
+	case catalogpb.Failure_FAILURE_UNSPECIFIED:
 		return nil, nil
-	case catalogpb.Failure_MISSING_BLOBS:
+	case catalogpb.Failure_FAILURE_MISSING_BLOBS:
 		missing := &MissingError{Repository: p.GetRepository()}
 		for _, text := range p.GetMissing() {
 			d, err := oci.ParseDigest(text)

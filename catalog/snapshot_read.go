@@ -19,7 +19,7 @@ import (
 // maxRecordBytes leaves room around what a command may carry.
 const maxRecordBytes = maxCommandBytes + 4096
 
-// ErrSnapshotInvalid: the bytes are no snapshot of a catalog, or not what was written.
+// ErrSnapshotInvalid says that the bytes are no snapshot of a catalog, or not what was written.
 var ErrSnapshotInvalid = errors.New("invalid snapshot of a catalog")
 
 // readSnapshot reads what WriteTo wrote, to its end. The error is ErrSnapshotInvalid, oci.ErrUnsupported for one of a

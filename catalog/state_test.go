@@ -108,7 +108,9 @@ func TestATagWantsItsManifest(t *testing.T) {
 		t.Errorf("PutTag of a manifest of another repository: %v; want ErrNotFound", r.Err)
 	}
 	for _, gone := range []Action{
-		DeleteTag{"app", "1"}, DeleteManifest{"app", blob("m")}, UnlinkBlob{Repository: "app", Digest: blob("m")},
+		DeleteTag{"app", "1"},
+		DeleteManifest{"app", blob("m")},
+		UnlinkBlob{Repository: "app", Digest: blob("m")},
 		Unpin{"app"},
 	} {
 		if r := s.do(gone); !errors.Is(r.Err, oci.ErrNotFound) || r.Index != s.index {
@@ -271,7 +273,8 @@ func TestABlobIsHeldAsLongAsAnyRepositoryHasIt(t *testing.T) {
 	s.must(LinkBlob{"b", blob("x"), 1})
 	s.must(image("c", "x"))
 	steps := []Action{
-		UnlinkBlob{Repository: "a", Digest: blob("x")}, UnlinkBlob{Repository: "b", Digest: blob("x")},
+		UnlinkBlob{Repository: "a", Digest: blob("x")},
+		UnlinkBlob{Repository: "b", Digest: blob("x")},
 		DeleteManifest{"c", blob("x")},
 	}
 	for _, step := range steps {

@@ -172,13 +172,31 @@ func TestOtherHostNamesAreRefused(t *testing.T) {
 		host      string
 		here, any bool // listening on given addresses, on all
 	}{
-		{"localhost", true, true}, {"localhost:5000", true, true}, {"LOCALHOST:1", true, true}, {"localhost.:5000", true, true},
-		{"127.0.0.1:5000", true, true}, {"127.8.9.10", true, true}, {"[::1]:5000", true, true}, {"[::1]", true, true},
-		{"[::ffff:127.0.0.1]:5000", true, true}, {"mirror.example", true, true}, {"MIRROR.example:80", true, true},
-		{"10.0.0.5:5000", true, true}, {"10.0.0.5", true, true}, {"[fd00::5]:5000", true, true}, {"node.example:5000", true, false},
-		{"10.0.0.6:5000", false, true}, {"[fd00::6]", false, true},
-		{"evil.example", false, false}, {"localhost.evil.example:5000", false, false}, {"127.0.0.1.evil.example", false, false},
-		{"", false, false}, {"[::1", false, false}, {"[::1]x", false, false}, {"localhost:x", false, false}, {"[localhost", false, false},
+		{"localhost", true, true},
+		{"localhost:5000", true, true},
+		{"LOCALHOST:1", true, true},
+		{"localhost.:5000", true, true},
+		{"127.0.0.1:5000", true, true},
+		{"127.8.9.10", true, true},
+		{"[::1]:5000", true, true},
+		{"[::1]", true, true},
+		{"[::ffff:127.0.0.1]:5000", true, true},
+		{"mirror.example", true, true},
+		{"MIRROR.example:80", true, true},
+		{"10.0.0.5:5000", true, true},
+		{"10.0.0.5", true, true},
+		{"[fd00::5]:5000", true, true},
+		{"node.example:5000", true, false},
+		{"10.0.0.6:5000", false, true},
+		{"[fd00::6]", false, true},
+		{"evil.example", false, false},
+		{"localhost.evil.example:5000", false, false},
+		{"127.0.0.1.evil.example", false, false},
+		{"", false, false},
+		{"[::1", false, false},
+		{"[::1]x", false, false},
+		{"localhost:x", false, false},
+		{"[localhost", false, false},
 	} {
 		check := func(listening string, door http.Handler, want bool) {
 			r := httptest.NewRequest("GET", "/v2/", nil)

@@ -38,8 +38,10 @@ func (h *Handler) blob(w *response, r *http.Request, q request) error {
 		var ok bool
 		if off, s.left, ok = wanted.within(b.Size()); !ok {
 			w.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(b.Size(), 10))
-			return &failure{status: http.StatusRequestedRangeNotSatisfiable, code: codeRangeInvalid,
-				message: "range not satisfiable"}
+			return &failure{
+				status: http.StatusRequestedRangeNotSatisfiable, code: codeRangeInvalid,
+				message: "range not satisfiable",
+			}
 		}
 		s.status = http.StatusPartialContent
 	}

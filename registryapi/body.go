@@ -46,8 +46,10 @@ type body struct {
 }
 
 func (h *Handler) body(w *response, r *http.Request) *body {
-	return &body{source: r.Body, control: http.NewResponseController(w.ResponseWriter), timeout: h.cfg.ClientTimeout,
-		floor: h.cfg.SlowestUpload, ended: r.ContentLength == 0}
+	return &body{
+		source: r.Body, control: http.NewResponseController(w.ResponseWriter), timeout: h.cfg.ClientTimeout,
+		floor: h.cfg.SlowestUpload, ended: r.ContentLength == 0,
+	}
 }
 
 func (b *body) Read(p []byte) (int, error) {

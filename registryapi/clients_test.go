@@ -87,8 +87,10 @@ func (c client) check(got answer, digest string) {
 func TestDockerdPulls(t *testing.T) {
 	registry := newMemory()
 	registry.addImage("docker.io", "library/app", "1")
-	c := client{t: t, server: serve(t, testConfig(), registry), prefix: "library/app", accept: dockerAccept, random: true,
-		header: []string{"Connection", "close", "Accept-Encoding", "gzip"}}
+	c := client{
+		t: t, server: serve(t, testConfig(), registry), prefix: "library/app", accept: dockerAccept, random: true,
+		header: []string{"Connection", "close", "Accept-Encoding", "gzip"},
+	}
 	for range 5 {
 		if got := ask(t, c.server, "GET", "/v2/"); got.status != 200 {
 			t.Fatalf("GET /v2/: %d", got.status)
@@ -117,8 +119,10 @@ func TestContainerdPulls(t *testing.T) {
 	registry.addImage("docker.io", "library/app", "1")
 	registry.addImage("quay.io", "team/tool", "1")
 	server := serve(t, testConfig(), registry)
-	accept := []string{strings.Join([]string{oci.MediaTypeDockerManifest, oci.MediaTypeDockerList, oci.MediaTypeOCIManifest,
-		oci.MediaTypeOCIIndex, "*/*"}, ", ")}
+	accept := []string{strings.Join([]string{
+		oci.MediaTypeDockerManifest, oci.MediaTypeDockerList, oci.MediaTypeOCIManifest,
+		oci.MediaTypeOCIIndex, "*/*",
+	}, ", ")}
 	for _, c := range []client{
 		{prefix: "library/app", query: "?ns=docker.io"},
 		{prefix: "team/tool", query: "?ns=quay.io"},
@@ -165,8 +169,10 @@ func TestCranePullsAndLists(t *testing.T) {
 	registry := newMemory()
 	registry.addImage("docker.io", "library/app", "1")
 	server := serve(t, testConfig(), registry)
-	c := client{t: t, server: server, prefix: "library/app",
-		accept: []string{strings.Join([]string{oci.MediaTypeDockerManifest, oci.MediaTypeDockerList}, ",")}}
+	c := client{
+		t: t, server: server, prefix: "library/app",
+		accept: []string{strings.Join([]string{oci.MediaTypeDockerManifest, oci.MediaTypeDockerList}, ",")},
+	}
 	c.pull(c.manifest("GET", "1"))
 	var list struct{ Tags []string }
 	if err := json.Unmarshal([]byte(ask(t, server, "GET", "/v2/library/app/tags/list?n=1000").body), &list); err != nil || len(list.Tags) != 1 {

@@ -47,11 +47,8 @@ type failure struct {
 
 func (f *failure) Error() string { return fmt.Sprintf("%s: %s %s", f.code, f.message, f.detail) }
 
-// errNoFirstByte and errStalled are why the door gives up waiting for the Registry.
-var (
-	errNoFirstByte = fmt.Errorf("no first byte in time: %w", oci.ErrUnavailable)
-	errStalled     = fmt.Errorf("body stalled: %w", oci.ErrUnavailable)
-)
+// errNoFirstByte is why the door gives up waiting for the Registry.
+var errNoFirstByte = fmt.Errorf("no first byte in time: %w", oci.ErrUnavailable)
 
 // failureOf picks status and code: the only place that does.
 func failureOf(err error, k kind) *failure {
@@ -59,8 +56,10 @@ func failureOf(err error, k kind) *failure {
 		return f
 	}
 	if limit, ok := errors.AsType[*oci.TooManyRequestsError](err); ok {
-		return &failure{status: http.StatusTooManyRequests, code: codeTooMany, message: "the upstream's limit is reached",
-			retry: max(limit.RetryAfter, time.Second)}
+		return &failure{
+			status: http.StatusTooManyRequests, code: codeTooMany, message: "the upstream's limit is reached",
+			retry: max(limit.RetryAfter, time.Second),
+		}
 	}
 	if _, ok := errors.AsType[*oci.MismatchError](err); ok {
 		return &failure{status: http.StatusBadGateway, code: codeUnknown, message: "the upstream's bytes do not match the digest"}
@@ -139,8 +138,10 @@ func unknownUpstream(name string) error {
 	if name == "" || len(name) > maxShownName || strings.ContainsFunc(name, strange) {
 		name = "the registry of that name"
 	}
-	return &failure{status: http.StatusNotFound, code: codeNameUnknown, unknown: name,
-		message: name + " is not among this node's upstreams"}
+	return &failure{
+		status: http.StatusNotFound, code: codeNameUnknown, unknown: name,
+		message: name + " is not among this node's upstreams",
+	}
 }
 
 type errorBody struct {

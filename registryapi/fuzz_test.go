@@ -29,8 +29,10 @@ func FuzzRequest(f *testing.F) {
 		if err != nil {
 			t.Skip() // answered 400 by net/http
 		}
-		r := &http.Request{Method: method, URL: u, Host: host, RequestURI: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-			Header: http.Header{"Range": {rangeText}, "If-None-Match": {etags}, "Accept": {accept}}}
+		r := &http.Request{
+			Method: method, URL: u, Host: host, RequestURI: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{"Range": {rangeText}, "If-None-Match": {etags}, "Accept": {accept}},
+		}
 		w := httptest.NewRecorder()
 		door.ServeHTTP(w, r.WithContext(t.Context()))
 		if w.Code >= 500 {

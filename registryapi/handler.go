@@ -49,8 +49,10 @@ func NewHosting(cfg Config, registry Registry, hosting Hosting, log *slog.Logger
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of the registry door: %w", err)
 	}
-	return &Handler{cfg: cfg, registry: registry, hosting: hosting, hosts: hosts, metrics: m, log: log,
-		unknown: rate.NewLimiter(rate.Every(time.Minute), 1)}, nil
+	return &Handler{
+		cfg: cfg, registry: registry, hosting: hosting, hosts: hosts, metrics: m, log: log,
+		unknown: rate.NewLimiter(rate.Every(time.Minute), 1),
+	}, nil
 }
 
 // ServeHTTP answers one request. It must get the request's path as the client wrote it, not by way of a mux that
@@ -74,16 +76,20 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 		h.refuseBody(w, r)
 	}
 	if !h.hosts.allow(r.Host) {
-		return &failure{status: http.StatusMisdirectedRequest, code: codeDenied,
-			message: "this registry does not answer to that host name"}
+		return &failure{
+			status: http.StatusMisdirectedRequest, code: codeDenied,
+			message: "this registry does not answer to that host name",
+		}
 	}
 	if !pull && h.hosting != nil {
 		return h.push(w, r)
 	}
 	if !pull {
 		w.Header().Set("Allow", "GET, HEAD")
-		return &failure{status: http.StatusMethodNotAllowed, code: codeUnsupported,
-			message: "this registry is a mirror that can only be pulled from"}
+		return &failure{
+			status: http.StatusMethodNotAllowed, code: codeUnsupported,
+			message: "this registry is a mirror that can only be pulled from",
+		}
 	}
 	q, err := parseRequest(r.URL, h.cfg.Names)
 	w.kind, w.sent = q.kind, h.metrics.sent[q.kind]

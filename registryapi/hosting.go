@@ -94,8 +94,10 @@ type Referrer struct {
 // Referrer is the descriptor that m has among the referrers of its subject: an image that names no artifact type is of
 // its config's.
 func (m Pushed) Referrer() Referrer {
-	r := Referrer{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Raw)),
-		ArtifactType: m.Manifest.ArtifactType, Annotations: m.Annotations}
+	r := Referrer{
+		MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Raw)),
+		ArtifactType: m.Manifest.ArtifactType, Annotations: m.Annotations,
+	}
 	if r.ArtifactType == "" && m.Manifest.Config != nil {
 		r.ArtifactType = m.Manifest.Config.MediaType
 	}

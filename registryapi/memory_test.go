@@ -205,15 +205,6 @@ type fileBlob struct {
 	size int64
 }
 
-func openFileBlob(t testing.TB, data []byte) *fileBlob {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "blob")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return &fileBlob{file: openFile(t, path), size: int64(len(data))}
-}
-
 func openFile(t testing.TB, path string) *os.File {
 	t.Helper()
 	file, err := os.Open(path)

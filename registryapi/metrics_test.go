@@ -62,7 +62,7 @@ func TestABodyThatIsCutOffIsCounted(t *testing.T) {
 	r.Host = "localhost"
 	func() {
 		defer func() {
-			if got := recover(); got != http.ErrAbortHandler {
+			if got := recover(); got != any(http.ErrAbortHandler) {
 				t.Errorf("a body that failed ended with %v; want the connection aborted", got)
 			}
 		}()

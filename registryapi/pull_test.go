@@ -1,13 +1,12 @@
 package registryapi_test
 
 import (
-	"time"
-
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"

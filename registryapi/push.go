@@ -106,8 +106,10 @@ func allowed(q request) string {
 }
 
 func (h *Handler) notHosted() error {
-	return &failure{status: http.StatusForbidden, code: codeDenied,
-		message: "only names under " + h.hosting.Prefix() + "/ can be pushed to this registry"}
+	return &failure{
+		status: http.StatusForbidden, code: codeDenied,
+		message: "only names under " + h.hosting.Prefix() + "/ can be pushed to this registry",
+	}
 }
 
 // committing bounds a call that makes something durable, on several nodes as it may be.

@@ -40,8 +40,10 @@ var pushFailures = []struct {
 }
 
 // noQuorum is also the answer to reads that need the catalog.
-var noQuorum = &failure{status: http.StatusServiceUnavailable, code: codeUnavailable,
-	message: "the farm's catalog has no quorum now, hosted names cannot be changed or resolved", retry: retryQuorum}
+var noQuorum = &failure{
+	status: http.StatusServiceUnavailable, code: codeUnavailable,
+	message: "the farm's catalog has no quorum now, hosted names cannot be changed or resolved", retry: retryQuorum,
+}
 
 // pushFailure is the answer to a push that failed with err, or err where it means what it means of a pull.
 func pushFailure(err error) error {
@@ -52,8 +54,10 @@ func pushFailure(err error) error {
 		return badRequest(codeDigestInvalid, "what was sent does not match the digest", bad.Digest.String())
 	}
 	if missing, ok := errors.AsType[*MissingError](err); ok {
-		return &failure{status: http.StatusNotFound, code: codeManifestBlobUnknown,
-			message: "the repository lacks what the manifest lists", detail: missing.Error()}
+		return &failure{
+			status: http.StatusNotFound, code: codeManifestBlobUnknown,
+			message: "the repository lacks what the manifest lists", detail: missing.Error(),
+		}
 	}
 	if errors.Is(err, oci.ErrManifestInvalid) {
 		return badRequest(codeManifestInvalid, "invalid manifest", err.Error())

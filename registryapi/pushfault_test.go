@@ -368,9 +368,11 @@ func FuzzPush(f *testing.F) {
 		if err != nil {
 			t.Skip() // answered 400 by net/http
 		}
-		r := &http.Request{Method: method, URL: u, Host: "localhost", RequestURI: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		r := &http.Request{
+			Method: method, URL: u, Host: "localhost", RequestURI: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 			Header: http.Header{"Content-Range": {contentRange}, "Content-Type": {contentType}},
-			Body:   io.NopCloser(bytes.NewReader(sent)), ContentLength: int64(len(sent))}
+			Body:   io.NopCloser(bytes.NewReader(sent)), ContentLength: int64(len(sent)),
+		}
 		w := httptest.NewRecorder()
 		door.ServeHTTP(w, r.WithContext(t.Context()))
 		if w.Code >= 500 && store.store.Usage().Uploads < 4096 {

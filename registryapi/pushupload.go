@@ -83,8 +83,10 @@ func (h *Handler) withUpload(r *http.Request, p push, f func(u Upload) error) er
 	defer cancel()
 	mine, err := h.turns.take(ctx, key, p.body)
 	if err != nil {
-		return &failure{status: http.StatusServiceUnavailable, code: codeUnavailable, retry: retryBusy,
-			message: "another request goes on with this upload"}
+		return &failure{
+			status: http.StatusServiceUnavailable, code: codeUnavailable, retry: retryBusy,
+			message: "another request goes on with this upload",
+		}
 	}
 	defer h.turns.end(key, mine)
 	u, err := h.hosting.Upload(ctx, p.repo, p.id)
@@ -137,8 +139,10 @@ func (h *Handler) appendBody(w *response, r *http.Request, p push, u Upload) err
 			return badRequest(codeUploadInvalid, "invalid Content-Range", "")
 		case first != u.Offset():
 			uploadHeader(w.Header(), p.request, p.id, u.Offset())
-			return &failure{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid,
-				message: "the part does not begin where the upload ends"}
+			return &failure{
+				status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid,
+				message: "the part does not begin where the upload ends",
+			}
 		case r.ContentLength >= 0 && r.ContentLength != n:
 			return badRequest(codeSizeInvalid, "Content-Range and Content-Length differ", "")
 		}

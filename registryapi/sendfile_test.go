@@ -101,8 +101,8 @@ func TestTracedPull(t *testing.T) {
 // pullSlowly reads an answer over a connection with a small receive buffer.
 func pullSlowly(t *testing.T, server *httptest.Server, path string, read func(body io.Reader) ([]byte, error)) ([]byte, error) {
 	t.Helper()
-	transport := &http.Transport{Dial: func(network, address string) (net.Conn, error) {
-		conn, err := net.Dial(network, address)
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {
 			err = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 		}
