@@ -2,6 +2,7 @@ package registryapi_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
