@@ -207,13 +207,26 @@ func (e *Engine) readBlock(ctx context.Context, w Want, lost []string, size, off
 	if e.lanes(w.Repository) == 0 || e.isElsewhere(ctx, w.Digest, lost) {
 		return nil, ErrSwarm
 	}
-	leave, err := e.mayGoAlone(ctx, w.Digest, lost)
+	leave, err := e.goAlone(ctx, w.Digest, lost, e.aloneBlocks)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	landed := e.flying.begin(w.Digest, off)
+	landed, over := e.flying.begin(w.Digest, off)
+	for ; landed == nil; landed, over = e.flying.begin(w.Digest, off) { // it is read through another repository
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if ok, err := p.ReadAhead(off, buf); ok && err == nil {
+			return buf, nil
+		}
+	}
 	defer landed()
+	if ok, err := p.ReadAhead(off, buf); ok && err == nil { // it has landed meanwhile
+		return buf, nil
+	}
 	if t := e.find(w.Digest); t != nil && t.comes(off) { // asked for meanwhile, by who did not know of this one
 		landed()
 		if ok, err := t.awaitBlock(ctx, p, off, buf); ok || err != nil {
@@ -252,7 +265,9 @@ func (e *Engine) fetchBlock(ctx context.Context, w Want, off int64, buf []byte) 
 // whether it has come. ErrSwarm: the blob comes from other nodes.
 func (t *task) awaitBlock(ctx context.Context, p *blobstore.Partial, off int64, buf []byte) (bool, error) {
 	if t.opens() {
-		_ = t.await(ctx, t.listed) // what it asks for is known then; if it fails the block is read for itself
+		opening, cancel := context.WithTimeout(ctx, openLimit)
+		_ = t.await(opening, t.listed) // what it asks for is known then; if it fails the block is read for itself
+		cancel()
 	}
 	switch {
 	case t.joined():
@@ -267,11 +282,12 @@ func (t *task) awaitBlock(ctx context.Context, p *blobstore.Partial, off int64, 
 	return ok && err == nil, nil
 }
 
-// opens tells whether the upstream is being asked for the first bytes of the blob.
+// opens tells whether the upstream is being asked for the first bytes of the blob. While the blob waits for its place in
+// the queue it is not.
 func (t *task) opens() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.source && t.list == nil
+	return t.source && !t.queued && t.list == nil
 }
 
 // joined tells whether the blob comes from a swarm that meets at another node.
@@ -287,6 +303,9 @@ func (e *Engine) partialFor(w Want, size int64) (*blobstore.Partial, error) {
 	if errors.Is(err, oci.ErrNotFound) {
 		p, err = e.store.OpenPartial(piece.Issue(w.Digest, size, piece.SizeFor(size), e.cfg.Self.ID))
 	}
+	if errors.Is(err, blobstore.ErrOtherList) {
+		p, err = e.store.FindPartial(w.Digest) // another reader has opened it meanwhile
+	}
 	switch {
 	case errors.Is(err, blobstore.ErrWhole):
 		return nil, ErrSwarm
@@ -299,15 +318,19 @@ func (e *Engine) partialFor(w Want, size int64) (*blobstore.Partial, error) {
 	return p, nil
 }
 
-// comes tells whether the byte at off is among those that the upstream has been asked for in order, or is about to be.
+// comes tells whether the byte at off is among those that the upstream has been asked for in order, or is about to be, or
+// that come from other nodes.
 func (t *task) comes(off int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.source || t.list == nil {
 		return false
 	}
-	next := max(t.list.Known(), t.asked) + shortLane
-	return off/t.list.PieceSize() < int64(next)
+	i := off / t.list.PieceSize()
+	if i >= int64(max(t.list.Known(), t.asked)+shortLane) {
+		return false
+	}
+	return !t.queued || !t.missing()(int(i)) // who waits for a place may do so for long
 }
 
 // covered is the first piece from from up to, not including, to of which all bytes have been read ahead, or are being

@@ -333,7 +333,8 @@ func (l line) changes(ctx context.Context, changed map[oci.Digest]uint64) error 
 	return nil
 }
 
-// forgetStrangers closes the connections to nodes that are neither there nor have a place in the ring.
+// forgetStrangers closes the connections to nodes that are neither there nor have a place in the ring, nor take part in
+// a swarm: one may have registered before gossip has told of it.
 func (e *Engine) forgetStrangers(others []Node, view *ring.View) {
 	known := make(map[string]bool)
 	for _, n := range others {
@@ -344,5 +345,19 @@ func (e *Engine) forgetStrangers(others []Node, view *ring.View) {
 			known[n.Address] = true
 		}
 	}
+	for _, t := range e.all() {
+		t.noteInUse(known)
+	}
 	e.peers.forget(func(address string) bool { return known[address] })
+}
+
+// noteInUse adds the addresses of the nodes that take part in the swarm.
+func (t *task) noteInUse(addresses map[string]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.members {
+		if m.inUse() {
+			addresses[m.node.Address] = true
+		}
+	}
 }

@@ -48,6 +48,10 @@ type Config struct {
 // blockLimit bounds the reading of one block ahead of order, however many wait for it.
 const blockLimit = 30 * time.Second
 
+// openLimit bounds how long a block waits for the upstream to begin with the whole blob: there must be time left to read
+// it for itself.
+const openLimit = blockLimit / 3
+
 // Default is the configuration of DESIGN's measurements; Self is still to be filled in.
 func Default() Config {
 	return Config{

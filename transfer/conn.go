@@ -20,6 +20,7 @@ type peerConn struct {
 	// lastByte is when the connection last brought a byte, in nanoseconds of the Unix time, which tells a slow peer from
 	// one that vanished. It may be nil.
 	lastByte *atomic.Int64
+	underway underway // to who has opened it
 }
 
 func newPeerConn(c net.Conn, lastByte *atomic.Int64) *peerConn {
@@ -30,6 +31,12 @@ func newPeerConn(c net.Conn, lastByte *atomic.Int64) *peerConn {
 		}
 	}
 	return p
+}
+
+// Close ends what is on its way over the connection, too.
+func (c *peerConn) Close() error {
+	c.underway.close()
+	return c.Conn.Close()
 }
 
 func (c *peerConn) Read(b []byte) (int, error) {

@@ -65,7 +65,14 @@ func (d door) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, err
 		}
 		return nil, nil, err
 	}
-	return d.TransportCredentials.ServerHandshake(c)
+	out, info, err := d.TransportCredentials.ServerHandshake(c)
+	return out, caller{info, c}, err
+}
+
+// A caller is who calls, and over which connection.
+type caller struct {
+	credentials.AuthInfo
+	conn *peerConn
 }
 
 // frameHead is how long the head of a frame is; its fourth byte says what kind it is of.

@@ -87,7 +87,7 @@ func (t *task) sleep(now time.Duration) time.Duration {
 func (t *task) noteProgress(now time.Duration) {
 	clock := time.Now()
 	for r := range t.cancels {
-		if m := t.members[r.Peer]; m != nil && m.peer.quiet(clock) < t.e.cfg.PieceTimeout/4 {
+		if m := t.members[r.Peer]; m != nil && m.peer().quiet(clock) < t.e.cfg.PieceTimeout/4 {
 			t.fetcher.Progress(r.Peer, r.Piece, now)
 		}
 	}
@@ -95,7 +95,7 @@ func (t *task) noteProgress(now time.Duration) {
 		return
 	}
 	for p := range t.pushing {
-		if m := t.members[p.Peer]; m != nil && m.peer.quiet(clock) < t.e.cfg.PieceTimeout/4 {
+		if m := t.members[p.Peer]; m != nil && m.peer().quiet(clock) < t.e.cfg.PieceTimeout/4 {
 			t.register.Seeder().Progress(p.Peer, p.Piece, now)
 		}
 	}

@@ -54,6 +54,8 @@ type Engine struct {
 	surveys  surveys
 	reads    *places       // of blobs that are read from the upstreams
 	alone    chan struct{} // places of those who read the upstream because no other node can be reached
+	// aloneBlocks are the places of those who read a block of it for that reason.
+	aloneBlocks chan struct{}
 	// aloneAsking are the places of those who ask it a question for that reason.
 	aloneAsking chan struct{}
 	// lastTries limits how often the upstream is asked after the owners of a document could not.
@@ -64,7 +66,7 @@ type Engine struct {
 	started   chan struct{} // closed when Run has begun
 
 	mu    sync.Mutex
-	ctx   context.Context // of Run; tasks outlive the requests that started them
+	ctx   context.Context //nolint:containedctx // of Run; tasks outlive the requests that started them
 	tasks map[oci.Digest]*task
 	// leaving are tasks that are out of the table and still have the blob's files open: the next one of a digest waits.
 	leaving map[oci.Digest]*task
@@ -95,7 +97,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 		reads: newPlaces(cfg.Budget),
 		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor), doubted: newLostSet(cfg.LostFor),
 		upload: limiter(cfg.Upload), download: limiter(cfg.Download),
-		alone: make(chan struct{}, maxAlone), aloneAsking: make(chan struct{}, maxAlone), lastTries: rate.NewLimiter(rate.Every(lastTriesEvery), lastTriesAtOnce),
+		alone: make(chan struct{}, maxAlone), aloneBlocks: make(chan struct{}, maxAlone), aloneAsking: make(chan struct{}, maxAlone), lastTries: rate.NewLimiter(rate.Every(lastTriesEvery), lastTriesAtOnce),
 		checking: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), started: make(chan struct{}), start: time.Now(), tasks: make(map[oci.Digest]*task),
 		leaving: make(map[oci.Digest]*task), writing: semaphore.NewWeighted(max(cfg.Budget/8, maxMessage)),
 	}
@@ -143,12 +145,13 @@ func (e *Engine) Get(w Want) (*Handle, error) {
 	return &Handle{task: t, want: w}, nil
 }
 
-// Peek joins the fetch of a blob if one is going on, and is nil if none is.
+// Peek joins the fetch of a blob if one is going on, and is nil if none is: a task that only lends what is here in part
+// fetches nothing.
 func (e *Engine) Peek(w Want) *Handle {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t := e.tasks[w.Digest]
-	if t == nil {
+	if t == nil || t.lendsOnly() {
 		return nil
 	}
 	t.wait(+1)

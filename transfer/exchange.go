@@ -85,7 +85,8 @@ type haveStream interface {
 	Context() context.Context
 }
 
-// member is the record of a node in this swarm; it is made if need be. The caller holds mu.
+// member is the record of a node in this swarm; it is made if need be. One that nothing was exchanged with of late may
+// have a connection that was closed since: it is looked up anew. The caller holds mu.
 func (t *task) member(n Node) (*member, error) {
 	h, ok := t.handles[n.ID]
 	if !ok {
@@ -94,14 +95,18 @@ func (t *task) member(n Node) (*member, error) {
 		t.handles[n.ID] = h
 	}
 	m := t.members[h]
+	if m != nil && len(m.outs) > 0 {
+		return m, nil
+	}
+	p, err := t.e.peers.to(n.Address)
+	if err != nil {
+		return nil, err
+	}
 	if m == nil {
-		p, err := t.e.peers.to(n.Address)
-		if err != nil {
-			return nil, err
-		}
-		m = &member{node: n, handle: h, peer: p}
+		m = &member{node: n, handle: h}
 		t.members[h] = m
 	}
+	m.line.Store(p)
 	return m, nil
 }
 
@@ -137,7 +142,7 @@ func (t *task) meet(ctx context.Context, nodes []*transferpb.Node) {
 func (t *task) contact(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := m.peer.Exchange(ctx)
+	stream, err := m.peer().Exchange(ctx)
 	if err != nil {
 		return err
 	}

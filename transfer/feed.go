@@ -34,7 +34,7 @@ type feed struct {
 	list     *piece.List
 	from, to int
 
-	ctx    context.Context // in a struct since the lanes outlive each call; it ends with close
+	ctx    context.Context //nolint:containedctx // in a struct since the lanes outlive each call; it ends with close
 	cancel context.CancelFunc
 	group  sync.WaitGroup
 	lanes  []*lane
@@ -52,10 +52,15 @@ type lane struct {
 	taken    int
 }
 
-// openFeed opens the first answer, which makes the list if there is none yet. to is -1 when the size is not known.
+// openFeed opens the first answer, which makes the list if there is none yet. to is -1 when the size is not known. There
+// is no feed when piece from has come since the range was chosen, or is about to.
 func (t *task) openFeed(ctx context.Context, from, to int) (*feed, error) {
 	most := t.lanes()
-	n := t.firstBytes(from, to, most)
+	to, n := t.settle(from, to, most)
+	if to == from {
+		t.note(0)
+		return nil, nil //nolint:nilnil // nothing is to be read
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	body, err := t.openUpstream(ctx, from, n)
 	if err != nil {
@@ -135,6 +140,27 @@ func (t *task) firstBytes(from, to, lanes int) int64 {
 	}
 	end, _ := t.list.Bounds(to)
 	return end - off
+}
+
+// settle looks again at a range that was chosen before the wait for a place, and says how far it goes by now and how much
+// of it to ask for at first. What is asked for is noted before the look, as extend does.
+func (t *task) settle(from, to, lanes int) (end int, n int64) {
+	t.mu.Lock()
+	list := t.list
+	t.mu.Unlock()
+	if list == nil {
+		return to, t.firstBytes(from, to, lanes)
+	}
+	if to < 0 {
+		to = list.Count()
+	}
+	for {
+		n = t.firstBytes(from, to, lanes)
+		if end = t.needs(list, from, to); end == to || end == from {
+			return end, n
+		}
+		to = end // fewer pieces may be asked for in another way
+	}
 }
 
 // start reads a lane from an answer that is open, or opens one.

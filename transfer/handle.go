@@ -338,7 +338,7 @@ func (t *task) explain(ctx context.Context, err error) error {
 		asLost(err) != nil, asRedirect(err) != nil, asAgain(err) != nil:
 		return fmt.Errorf("fetch %s: %w: %w", t.digest, oci.ErrUnavailable, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("fetch %s: %w: %v", t.digest, oci.ErrUnavailable, err) // the fetch's context, not the client's
+		return fmt.Errorf("fetch %s: %w: %v", t.digest, oci.ErrUnavailable, err) //nolint:errorlint // the fetch's context, not the client's
 	}
 	return err
 }

@@ -40,7 +40,8 @@ func (e *Engine) FromHolder(ctx context.Context, d oci.Digest, q Question, every
 	}
 	tried = append(tried, e.liars(q)...)
 	left := maxHolders
-	for _, f := range e.askHoldings(ctx, d) {
+	found, _ := e.askHoldings(ctx, d)
+	for _, f := range found {
 		if !f.holding.GetWhole() || slices.Contains(tried, f.node.ID) || left == 0 {
 			continue
 		}

@@ -92,9 +92,14 @@ func (h *holders) onItsWay(d oci.Digest) bool {
 func (h *holders) partOf(d oci.Digest, id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.notePart(d, id)
 	s := h.node(id)
-	s.parts = append(s.parts, d)
+	if _, ok := h.parts[d][id]; !ok {
+		if len(s.parts) >= maxAnnounced {
+			return
+		}
+		s.parts = append(s.parts, d)
+	}
+	h.notePart(d, id)
 }
 
 // notePart and dropPart keep parts. The caller holds mu.
@@ -221,6 +226,7 @@ func (h *holders) prune(view *ring.View) {
 	for _, id := range left {
 		h.forget(id)
 	}
+	h.dropOld(now)
 	if h.ringHash == h.pruned || now.Sub(h.since) < settleWithin {
 		return
 	}
@@ -236,6 +242,23 @@ func (h *holders) prune(view *ring.View) {
 		if !h.mine(view, d) {
 			delete(h.parts, d)
 		}
+	}
+}
+
+// dropOld throws away the parts that no longer count. The caller holds mu.
+func (h *holders) dropOld(now time.Time) {
+	for d, by := range h.parts {
+		for id, until := range by {
+			if now.After(until) {
+				h.dropPart(d, id)
+			}
+		}
+	}
+	for id, s := range h.byNode {
+		s.parts = slices.DeleteFunc(s.parts, func(d oci.Digest) bool {
+			_, counts := h.parts[d][id]
+			return !counts
+		})
 	}
 }
 

@@ -20,23 +20,25 @@ type flyingBlock struct {
 	off    int64
 }
 
-// begin notes that a block is about to be read. landed says that it is here, or will not come; it may be called twice.
-func (f *flying) begin(d oci.Digest, off int64) (landed func()) {
-	key, over := flyingBlock{d, off}, make(chan struct{})
+// begin notes that a block is about to be read. landed says that it is here, or will not come; it may be called twice. It
+// is nil when somebody else is reading the block: over is closed when that ends.
+func (f *flying) begin(d oci.Digest, off int64) (landed func(), over <-chan struct{}) {
+	key, mine := flyingBlock{d, off}, make(chan struct{})
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if theirs, ok := f.blocks[key]; ok {
+		return nil, theirs
+	}
 	if f.blocks == nil {
 		f.blocks = make(map[flyingBlock]chan struct{})
 	}
-	f.blocks[key] = over
+	f.blocks[key] = mine
 	return sync.OnceFunc(func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.blocks[key] == over {
-			delete(f.blocks, key)
-		}
-		close(over)
-	})
+		delete(f.blocks, key)
+		close(mine)
+	}), mine
 }
 
 // of is closed when a block has landed; nil when it is not on its way.

@@ -43,16 +43,18 @@ const againWait = 100 * time.Millisecond
 // maxRefused is how many owners in a row may say that they cannot reach the upstream before a node goes there itself.
 const maxRefused = 2
 
-// maxMoves bounds how many meeting points one fetch goes through.
+// maxMoves bounds how many meeting points one fetch goes through in a row that give it nothing.
 const maxMoves = 32
 
 // obtain gets the whole blob: at the meeting point that the ring names, at its successors when it is lost, and in the
 // end from the upstream itself.
+//
+//nolint:funlen // whatever a meeting point may end with decides here who is asked next
 func (t *task) obtain(ctx context.Context) error {
 	lost := t.passedOver()
 	at, refused := "", 0
 	var err error
-	for range maxMoves {
+	for moves, had := 0, t.pieces(); moves < maxMoves; moves++ {
 		if at == "" {
 			at = t.meetsAt(lost)
 		}
@@ -66,6 +68,9 @@ func (t *task) obtain(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if has := t.pieces(); has > had {
+			moves, had = 0, has
 		}
 		if _, wrong := errors.AsType[*oci.MismatchError](err); wrong && at != "" && at != t.e.cfg.Self.ID && asFalse(err) == nil {
 			// What that node has got does not lead to the digest; the next one may have got what does.
@@ -116,40 +121,6 @@ func (t *task) obtain(ctx context.Context) error {
 	}
 	t.log.Warn("no meeting point could serve the blob", slog.Any("error", err))
 	return t.alone(ctx)
-}
-
-// alone goes to the upstream, by the rules of a node that can reach no other one, after no meeting point could serve.
-func (t *task) alone(ctx context.Context) error {
-	lost := t.e.others()
-	err := t.own(ctx, lost)
-	if asRedirect(err) == nil {
-		return err
-	}
-	leave, err := t.e.mayGoAlone(ctx, t.digest, lost) // who was named now, too, has not served before
-	if err != nil {
-		return err
-	}
-	defer leave()
-	return t.readUpstream(ctx)
-}
-
-// meetsAt is where this node is to register: with the blob's owner, or, in another zone than the owner's, with the owner
-// of the blob on its own zone's ring, which alone fetches across. "" is this node itself.
-func (t *task) meetsAt(lost []string) string {
-	view, me := t.e.directory.View(), t.e.cfg.Self
-	owner := view.OwnerWithout(t.digest, lost...)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.imports = false
-	if m, ok := view.Member(owner); !ok || m.Zone == me.Zone {
-		return owner
-	}
-	importer := view.ZoneOwnerWithout(t.digest, me.Zone, lost...)
-	if importer == "" || importer == me.ID {
-		t.imports = true
-		return owner
-	}
-	return importer
 }
 
 func asLost(err error) *lostError {
@@ -214,6 +185,7 @@ const lonelyLook = 100 * time.Millisecond
 func (t *task) attended(ctx context.Context, stream transferpb.Transfer_RegisterClient, ended chan error, cancel func()) error {
 	look := time.NewTicker(lonelyLook)
 	defer look.Stop()
+	told := false // that a client has come: it may have before this node registered, and is then told once in vain
 	for {
 		select {
 		case err := <-ended:
@@ -228,6 +200,7 @@ func (t *task) attended(ctx context.Context, stream transferpb.Transfer_Register
 			return context.Cause(ctx)
 		case <-look.C:
 		}
+		told = t.hurried(stream, told)
 		if more, stalled := t.lonely(); more {
 			if err := stream.Send(&transferpb.RegisterRequest{More: true, Stalled: stalled, Neighbours: t.neighbours()}); err != nil {
 				look.Stop() // the stream has ended: attend says why
@@ -262,7 +235,7 @@ func (t *task) application(lost []string) *transferpb.RegisterRequest {
 	defer t.mu.Unlock()
 	me := t.e.cfg.Self
 	q := &transferpb.RegisterRequest{
-		Digest: t.digest.String(), Upstream: t.repo.Upstream, Repository: t.repo.Path, Size: t.claimed,
+		Ahead: !t.wanted.Load(), Digest: t.digest.String(), Upstream: t.repo.Upstream, Repository: t.repo.Path, Size: t.claimed,
 		Node: &transferpb.Node{Id: me.ID, Address: me.Address, Zone: me.Zone}, Lost: lost, Tried: t.tried,
 		RingHash: t.e.directory.View().Hash(),
 	}

@@ -30,19 +30,19 @@ func (e *Engine) partHolding(d oci.Digest) *transferpb.HoldingsReply_Holding {
 // lend gives other nodes the pieces of a blob that is here in part and that nobody here wants, for as long as they take
 // any. When somebody wants it, it is fetched.
 func (t *task) lend(ctx context.Context) error {
-	if t.pieces() == 0 {
-		return fmt.Errorf("%s is not whole here any more: %w", t.digest, oci.ErrUnavailable)
-	}
 	t.wait(+1)
 	look := time.NewTicker(lonelyLook)
 	defer look.Stop()
 	for last := time.Now(); t.holdsOnly(); {
+		none := t.pieces() == 0
 		if t.lends() {
 			last = time.Now()
 		}
-		if time.Since(last) > serveIdle {
+		if none || time.Since(last) > serveIdle {
 			t.wait(-1)
-			if t.e.retire(t, false) {
+			if retired := t.e.retire(t, false); retired && none {
+				return fmt.Errorf("%s is not whole here any more: %w", t.digest, oci.ErrUnavailable)
+			} else if retired {
 				return errAbandoned
 			}
 			t.wait(+1)

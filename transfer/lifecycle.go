@@ -35,6 +35,13 @@ func (t *task) holdsOnly() bool {
 	return t.held
 }
 
+// lendsOnly tells whether the blob is not whole here and nobody here wants it.
+func (t *task) lendsOnly() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.held && !t.complete()
+}
+
 // needed tells whether anybody waits for the blob or takes part in its swarm with this node.
 func (t *task) needed() bool {
 	t.mu.Lock()

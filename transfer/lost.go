@@ -87,10 +87,11 @@ func (e *Engine) reachable(ctx context.Context, n Node) bool {
 // that was cut off from its farm must get to the upstream in time.
 const manyLost = 2
 
-// unreachable is lost and every other member that does not answer now.
+// unreachable is lost and every other member that does not answer now. Only of the latter it is remembered: who was
+// passed over before may be there.
 func (e *Engine) unreachable(ctx context.Context, lost []string) []string {
 	var mu sync.Mutex
-	out := slices.Clone(lost)
+	var gone []string
 	var g errgroup.Group
 	g.SetLimit(maxAsked)
 	for _, m := range e.directory.View().Members() {
@@ -101,16 +102,16 @@ func (e *Engine) unreachable(ctx context.Context, lost []string) []string {
 			if n, ok := e.directory.Lookup(m.ID); !ok || !e.reachable(ctx, n) {
 				mu.Lock()
 				defer mu.Unlock()
-				out = append(out, m.ID)
+				gone = append(gone, m.ID)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // none fails
-	for _, id := range out {
+	for _, id := range gone {
 		e.lost.add(id)
 	}
-	return out
+	return slices.Concat(lost, gone)
 }
 
 // Ping answers a peer that asks whether this node is there.

@@ -47,6 +47,7 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 		return err
 	}
 	repo := oci.Repository{Upstream: q.GetUpstream(), Path: q.GetRepository()}
+	later := e.listenTo(stream)
 	for {
 		t, redirect, err := e.meetingPoint(d, repo, q)
 		if err != nil {
@@ -56,7 +57,8 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 			return stream.Send(&transferpb.RegisterReply{Redirect: redirect, Members: e.directory.Snapshot()})
 		}
 		s := &session{e: e, t: t, stream: stream, out: newOutbox()}
-		err = s.run(stream.Context(), q, repo)
+		later.serve(s)
+		err = s.run(stream.Context(), q, repo, later)
 		t.wait(-1)
 		if !errors.Is(err, errForeign) {
 			return err
@@ -69,7 +71,7 @@ var errForeign = errors.New("the blob was not to be had through another reposito
 
 // meetingPoint is the task that serves a node that registers, with a waiter counted; or where the node must go.
 func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.RegisterRequest) (*task, string, error) {
-	want := Want{Repository: repo, Digest: d, Size: q.GetSize()}
+	want := Want{Repository: repo, Digest: d, Size: q.GetSize(), Ahead: q.GetAhead()}
 	past := slices.Concat(q.GetLost(), q.GetTried(), e.lost.ids(), []string{q.GetNode().GetId()})
 	if t := e.find(d); t != nil {
 		at, leads := t.follows()
@@ -96,17 +98,18 @@ func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.R
 		t, err := e.task(want) // this node imports for the zone
 		return t, "", err
 	}
-	if owner != e.cfg.Self.ID && owner != "" && view.Hash() != q.GetRingHash() {
-		return nil, owner, nil
+	if owner == "" || owner == e.cfg.Self.ID || e.goesRound(q, owner) {
+		t, err := e.task(want)
+		return t, "", err
 	}
-	if owner != e.cfg.Self.ID && owner != "" && owner != q.GetNode().GetId() {
-		return nil, owner, nil
-	}
-	if owner == q.GetNode().GetId() {
-		return nil, owner, nil // it was sent here for a blob that is gone, and owns it
-	}
-	t, err := e.task(want)
-	return t, "", err
+	return nil, owner, nil // also the node itself: it was sent here for a blob that is gone, and owns it
+}
+
+// goesRound tells whether a node that registers has been here before and at the node that it would be sent to, too: as
+// long as views of the ring differ it would be sent round and round. This node finds out itself who has the blob.
+func (e *Engine) goesRound(q *transferpb.RegisterRequest, to string) bool {
+	tried := q.GetTried()
+	return to != q.GetNode().GetId() && slices.Contains(tried, to) && slices.Contains(tried, e.cfg.Self.ID)
 }
 
 // follows is the node at which this one has joined the swarm, if it has. leads tells whether the swarm meets here: this
@@ -135,7 +138,7 @@ type session struct {
 const heartbeat = time.Second
 
 // run serves the node until it hangs up.
-func (s *session) run(ctx context.Context, q *transferpb.RegisterRequest, repo oci.Repository) error {
+func (s *session) run(ctx context.Context, q *transferpb.RegisterRequest, repo oci.Repository, later *listener) error {
 	if err := s.await(ctx, s.t.listed); err != nil {
 		if foreign(err) && s.t.repository() != repo {
 			return errForeign
@@ -154,9 +157,8 @@ func (s *session) run(ctx context.Context, q *transferpb.RegisterRequest, repo o
 		return err
 	}
 	defer s.leave()
-	gone := make(chan error, 1)
-	s.e.group.Go(func() { gone <- s.listen() })
-	return s.talk(ctx, gone)
+	close(later.entered)
+	return s.talk(ctx, later.gone)
 }
 
 // await waits for a step of the task while the node hears that this one lives.
@@ -379,24 +381,18 @@ func (s *session) over() error {
 	return status.Error(codes.Unavailable, "leaving")
 }
 
-// listen takes in what the node reports later.
-func (s *session) listen() error {
+// report takes in what the node reports later.
+func (s *session) report(q *transferpb.RegisterRequest) {
 	t := s.t
-	for {
-		q, err := s.stream.Recv()
-		if err != nil {
-			return err
-		}
-		t.mu.Lock()
-		if t.register != nil && q.GetMore() {
-			more := t.register.More(s.m.handle, max(fewNeighbours, mostNeighbours-int(q.GetNeighbours())), q.GetStalled())
-			s.out.put(&transferpb.RegisterReply{Neighbours: t.nodes(more)})
-		}
-		if t.register != nil && q.GetComplete() {
-			t.register.Join(s.m.handle, s.m.node.Zone, piece.FullBitmap(t.list.Count()), 0)
-			t.e.holders.add(t.digest, s.m.node.ID)
-		}
-		t.mu.Unlock()
-		t.wake()
+	t.mu.Lock()
+	if t.register != nil && q.GetMore() {
+		more := t.register.More(s.m.handle, max(fewNeighbours, mostNeighbours-int(q.GetNeighbours())), q.GetStalled())
+		s.out.put(&transferpb.RegisterReply{Neighbours: t.nodes(more)})
 	}
+	if t.register != nil && q.GetComplete() {
+		t.register.Join(s.m.handle, s.m.node.Zone, piece.FullBitmap(t.list.Count()), 0)
+		t.e.holders.add(t.digest, s.m.node.ID)
+	}
+	t.mu.Unlock()
+	t.wake()
 }

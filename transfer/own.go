@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -75,18 +76,21 @@ func (t *task) intend(on bool) {
 // survey asks all members what they have of the blob: one small question each, bounded in time. Who has it whole, or
 // reads it from the upstream now, is where the swarm meets; what others have in part is taken up.
 func (t *task) survey(ctx context.Context) error {
-	found := t.e.askHoldings(ctx, t.digest)
+	found, _ := t.e.askHoldings(ctx, t.digest)
 	var best *piece.List
 	var neighbours []*transferpb.Node
 	haves := make(map[piece.ID][]*piece.Bitmap)
 	doubts := t.doubts()
+	found = slices.DeleteFunc(found, func(f finding) bool { return slices.Contains(doubts, f.node.ID) })
 	for _, f := range found {
-		if slices.Contains(doubts, f.node.ID) {
-			continue
-		}
-		if f.holding.GetWhole() || f.holding.GetMeeting() || f.holding.GetIntends() && t.yields(f) {
+		if t.meetsWith(f) {
 			return &redirectError{f.node.ID}
 		}
+	}
+	if err := t.outwait(ctx, found); err != nil {
+		return err
+	}
+	for _, f := range found {
 		list, err := localList(f.holding.GetList(), f.holding.GetMidstates())
 		if err != nil || list.Digest() != t.digest {
 			continue
@@ -109,6 +113,31 @@ func (t *task) survey(ctx context.Context) error {
 	t.log.Info("taking over a swarm", slog.Int("known", best.Known()), slog.Int("nodes", len(neighbours)))
 	t.meet(ctx, neighbours)
 	return nil
+}
+
+// meetsWith tells whether the swarm meets at a node that was asked.
+func (t *task) meetsWith(f finding) bool {
+	return f.holding.GetWhole() || f.holding.GetMeeting() || f.holding.GetIntends() && t.yields(f)
+}
+
+// rivalLook is how often a node is asked anew that is about to read the upstream, too.
+const rivalLook = 25 * time.Millisecond
+
+// outwait waits, for a while, until those that are about to read the upstream as well, and that this node does not yield
+// to, have yielded: who asked before this node was about to has heard nothing of it, and goes on.
+func (t *task) outwait(ctx context.Context, found []finding) error {
+	within, cancel := context.WithTimeout(ctx, 2*t.e.cfg.AskTimeout)
+	defer cancel()
+	for _, f := range found {
+		for f.holding.GetIntends() && within.Err() == nil {
+			_ = pause(within, rivalLook)
+			f.holding, _ = t.e.askHolding(within, f.node, t.digest)
+			if t.meetsWith(f) {
+				return &redirectError{f.node.ID}
+			}
+		}
+	}
+	return ctx.Err()
 }
 
 // noteElsewhere keeps what live nodes were found to have, so that it is not read from the upstream before they had the
@@ -145,38 +174,50 @@ type finding struct {
 const maxAsked = 64
 
 // askHoldings asks every member what it has of a blob. A node that counts as lost is asked too: one that answers was
-// busy and not lost.
-func (e *Engine) askHoldings(ctx context.Context, d oci.Digest) []finding {
+// busy and not lost. silent is how many have said nothing.
+func (e *Engine) askHoldings(ctx context.Context, d oci.Digest) (found []finding, silent int) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.AskTimeout)
 	defer cancel()
 	var mu sync.Mutex
-	var found []finding
+	others := e.directory.Others()
+	silent = len(others)
 	var g errgroup.Group
 	g.SetLimit(maxAsked)
-	for _, n := range e.directory.Others() {
+	for _, n := range others {
 		g.Go(func() error {
-			p, err := e.peers.to(n.Address)
+			h, err := e.askHolding(ctx, n, d)
 			if err != nil {
 				return nil
 			}
-			q := &transferpb.HoldingsRequest{Digests: []string{d.String()}}
-			r, err := p.Holdings(ctx, q)
-			if err != nil && ctx.Err() == nil && e.reachable(ctx, n) {
-				r, err = p.Holdings(ctx, q)
-			}
-			if err == nil {
-				e.lost.remove(n.ID)
-			}
-			if h := r.GetHoldings()[d.String()]; err == nil && h != nil {
-				mu.Lock()
-				defer mu.Unlock()
+			mu.Lock()
+			defer mu.Unlock()
+			silent--
+			if h != nil {
 				found = append(found, finding{n, h})
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // a member that does not answer has said nothing
-	return found
+	return found, silent
+}
+
+// askHolding asks one member what it has of a blob; nil is nothing.
+func (e *Engine) askHolding(ctx context.Context, n Node, d oci.Digest) (*transferpb.HoldingsReply_Holding, error) {
+	p, err := e.peers.to(n.Address)
+	if err != nil {
+		return nil, err
+	}
+	q := &transferpb.HoldingsRequest{Digests: []string{d.String()}}
+	r, err := p.Holdings(ctx, q)
+	if err != nil && ctx.Err() == nil && e.reachable(ctx, n) {
+		r, err = p.Holdings(ctx, q)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e.lost.remove(n.ID)
+	return r.GetHoldings()[d.String()], nil
 }
 
 // Holdings answers a member that asks what this node has.

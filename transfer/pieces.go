@@ -61,7 +61,7 @@ func (t *task) ask(ctx context.Context, m *member, list *piece.List, r swarm.Req
 	id := list.ID()
 	head := &transferpb.PieceReply{}
 	reply := &bulk{head: head}
-	err := m.peer.conn.Invoke(ctx, transferpb.Transfer_Piece_FullMethodName, &transferpb.PieceRequest{
+	err := m.peer().conn.Invoke(ctx, transferpb.Transfer_Piece_FullMethodName, &transferpb.PieceRequest{
 		Digest: t.digest.String(), List: id[:], Piece: int32(r.Piece), Node: t.e.cfg.Self.ID, Lone: r.LastResort, Urgent: r.Urgent(),
 	}, reply)
 	if err != nil {
@@ -215,6 +215,9 @@ func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, 
 	if list == nil {
 		return reply, nil
 	}
+	if slot.over = underwayOf(ctx); slot.over != nil {
+		slot.over.add(slot)
+	}
 	if err := e.upload.WaitN(ctx, int(slot.size)); err != nil {
 		slot.end()
 		return nil, err
@@ -254,7 +257,7 @@ func (t *task) admit(q *transferpb.PieceRequest, head *transferpb.PieceReply) (*
 	}
 	_, n := t.list.Bounds(i)
 	t.e.sending.Add(n)
-	return t.list, &sending{t: t, to: handle, size: n}
+	return t.list, &sending{t: t, to: handle, size: n, since: time.Now()}
 }
 
 // takeSlot takes an upload slot for a piece, if the seeding lets the piece go. That is asked last: a piece which it has

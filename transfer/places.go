@@ -11,10 +11,11 @@ import (
 const bytesEach = 4 << 20
 
 // places bound how many blobs are read from the upstreams at once. Who waits is let in in the order of arrival, but what
-// a client waits for goes before what is fetched ahead. Neither what is fetched ahead nor one upstream, which may hang,
-// can take all places.
+// a client waits for goes before what is fetched ahead. Neither what is fetched ahead nor some upstreams, which may
+// hang, can take all places: for one of which nothing is read some are kept.
 type places struct {
 	most, ahead, each int // in all, of those that no client waits for, of one upstream
+	spare             int // beyond most, for upstreams of which nothing is read
 
 	mu      sync.Mutex
 	running []*turn
@@ -26,28 +27,43 @@ type turn struct {
 	upstream string
 	wanted   *atomic.Bool // a client, or a peer, waits for the blob
 	ready    chan struct{}
+	rests    bool // it waits for the blob's readers, and not for the upstream
 }
 
 // newPlaces has as many places as there is memory for.
 func newPlaces(budget int64) *places {
 	most := max(4, int(budget/bytesEach))
-	return &places{most: most, ahead: most / 2, each: most - most/4}
+	return &places{most: most, ahead: most / 2, each: most - most/4, spare: most / 2}
 }
 
-// enter waits for a place. leave gives it back.
-func (p *places) enter(ctx context.Context, upstream string, wanted *atomic.Bool) (leave func(), err error) {
-	t := &turn{upstream, wanted, make(chan struct{})}
+// apply asks for a place, which is to be awaited, and which leave gives back.
+func (p *places) apply(upstream string, wanted *atomic.Bool) *turn {
+	t := &turn{upstream: upstream, wanted: wanted, ready: make(chan struct{})}
 	p.mu.Lock()
 	p.waiting = append(p.waiting, t)
 	p.mu.Unlock()
 	p.look()
-	leave = func() { p.leave(t) }
+	return t
+}
+
+// await waits for a place that was applied for. When it fails the place is given back.
+func (p *places) await(ctx context.Context, t *turn) error {
 	select {
 	case <-t.ready:
-		return leave, nil
+		return nil
 	case <-ctx.Done():
-		leave()
-		return nil, context.Cause(ctx)
+		p.leave(t)
+		return context.Cause(ctx)
+	}
+}
+
+// waits tells whether the place is still to come.
+func (t *turn) waits() bool {
+	select {
+	case <-t.ready:
+		return false
+	default:
+		return true
 	}
 }
 
@@ -56,6 +72,17 @@ func (p *places) leave(t *turn) {
 	p.mu.Lock()
 	p.running = slices.DeleteFunc(p.running, is)
 	p.waiting = slices.DeleteFunc(p.waiting, is)
+	p.mu.Unlock()
+	p.look()
+}
+
+// rest notes that a blob waits for its readers, or no longer: others may be read meanwhile.
+func (p *places) rest(t *turn, rests bool) {
+	if t == nil {
+		return
+	}
+	p.mu.Lock()
+	t.rests = rests
 	p.mu.Unlock()
 	p.look()
 }
@@ -85,8 +112,13 @@ func (e *Engine) hurry(t *task, w Want) {
 
 // fits tells whether there is a place for t. The caller holds mu.
 func (p *places) fits(t *turn, wanted bool) bool {
-	same, ahead := 0, 0
+	all, same, ahead, resting := 0, 0, 0, 0
 	for _, r := range p.running {
+		if r.rests && resting < p.most { // more would not fit into memory
+			resting++
+			continue
+		}
+		all++
 		if r.upstream == t.upstream {
 			same++
 		}
@@ -94,5 +126,9 @@ func (p *places) fits(t *turn, wanted bool) bool {
 			ahead++
 		}
 	}
-	return len(p.running) < p.most && same < p.each && (wanted || ahead < p.ahead)
+	most := p.most
+	if same == 0 {
+		most += p.spare
+	}
+	return all < most && same < p.each && (wanted || ahead < p.ahead)
 }

@@ -11,6 +11,7 @@ import (
 // asking is a blob that waits for its place, or has it.
 type asking struct {
 	wanted atomic.Bool
+	turn   *turn
 	leave  func()
 	err    error
 	in     bool
@@ -21,8 +22,9 @@ func ask(ctx context.Context, p *places, upstream string, wanted bool) *asking {
 	a := &asking{}
 	a.wanted.Store(wanted)
 	go func() {
-		a.leave, a.err = p.enter(ctx, upstream, &a.wanted)
-		a.in = a.err == nil
+		a.turn = p.apply(upstream, &a.wanted)
+		a.err = p.await(ctx, a.turn)
+		a.leave, a.in = func() { p.leave(a.turn) }, a.err == nil
 	}()
 	synctest.Wait()
 	return a
@@ -106,6 +108,43 @@ func TestWhoLeavesTheQueueTakesNoPlace(t *testing.T) {
 		synctest.Wait()
 		if !next.in {
 			t.Error("a place that is free is not given to the next")
+		}
+	})
+}
+
+func TestUpstreamsThatHangLeaveAPlaceForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(16 * bytesEach)
+		for range 40 {
+			for _, hanging := range []string{"a", "b"} {
+				ask(t.Context(), p, hanging, true)
+			}
+		}
+		next, more := ask(t.Context(), p, "c", true), ask(t.Context(), p, "c", true)
+		if !next.in || more.in {
+			t.Errorf("beside two upstreams that hang a third is read %v, and twice %v; want true, false", next.in, more.in)
+		}
+	})
+}
+
+func TestABlobThatWaitsForItsReadersTakesNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(4 * bytesEach)
+		var in []*asking
+		for range 3 {
+			in = append(in, ask(t.Context(), p, "a", true))
+		}
+		next, other := ask(t.Context(), p, "a", true), ask(t.Context(), p, "a", true)
+		p.rest(in[0].turn, true)
+		synctest.Wait()
+		if !next.in || other.in {
+			t.Errorf("beside a blob that waits for its readers one is read %v, two %v; want true, false", next.in, other.in)
+		}
+		p.rest(in[0].turn, false)
+		in[1].leave()
+		synctest.Wait()
+		if other.in {
+			t.Error("a blob that is read again does not count")
 		}
 	})
 }

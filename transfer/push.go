@@ -69,7 +69,7 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 	t.e.counters.piecesSent.Add(1)
 	t.e.counters.pushes.Add(1)
 	reply := &transferpb.PushReply{}
-	return reply, m.peer.conn.Invoke(ctx, transferpb.Transfer_Push_FullMethodName, msg, reply)
+	return reply, m.peer().conn.Invoke(ctx, transferpb.Transfer_Push_FullMethodName, msg, reply)
 }
 
 // pushed takes a piece that the meeting point sent unasked.

@@ -26,6 +26,8 @@ func (e *Engine) Attach(s *grpc.Server) {
 }
 
 // pieceHandler stands in for the generated handler, so that the reply's bytes are not copied into a proto message.
+//
+//nolint:revive // gRPC's order of parameters
 func pieceHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	q := &transferpb.PieceRequest{}
 	if err := decode(q); err != nil {
@@ -35,6 +37,8 @@ func pieceHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.U
 }
 
 // rangeHandler stands in for the generated handler as pieceHandler does.
+//
+//nolint:revive // gRPC's order of parameters
 func rangeHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	q := &transferpb.RangeRequest{}
 	if err := decode(q); err != nil {
@@ -44,6 +48,8 @@ func rangeHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.U
 }
 
 // pushHandler stands in for the generated handler, so that the request's bytes are not copied out of gRPC's buffers.
+//
+//nolint:revive // gRPC's order of parameters
 func pushHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	b := &bulk{head: &transferpb.PushRequest{}}
 	if err := decode(b); err != nil {

@@ -180,13 +180,17 @@ func (t *task) count() int {
 
 // readStretch reads pieces in order, hashing one while the next ones arrive, and says how far it came.
 func (t *task) readStretch(ctx context.Context, from, to int) (at int, err error) {
-	leave, err := t.e.reads.enter(ctx, t.upstream(), &t.wanted)
+	place, err := t.queue(ctx)
 	if err != nil {
 		return from, err
 	}
-	defer leave()
+	defer t.e.reads.leave(place)
+	defer t.setPlace(nil, false)
+	if err := t.takeAhead(ctx); err != nil {
+		return from, err
+	}
 	f, err := t.openFeed(ctx, from, to)
-	if err != nil {
+	if f == nil {
 		return from, err
 	}
 	defer f.close()
@@ -206,6 +210,42 @@ func (t *task) readStretch(ctx context.Context, from, to int) (at int, err error
 		}
 	}
 	return at, nil
+}
+
+// queue waits for a place among the blobs that are read from the upstreams.
+func (t *task) queue(ctx context.Context) (*turn, error) {
+	place := t.e.reads.apply(t.upstream(), &t.wanted)
+	if place.waits() {
+		t.setPlace(nil, true)
+	}
+	if err := t.e.reads.await(ctx, place); err != nil {
+		t.setPlace(nil, false)
+		return nil, err
+	}
+	t.setPlace(place, false)
+	return place, nil
+}
+
+func (t *task) setPlace(p *turn, queued bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.place, t.queued = p, queued
+}
+
+// takeAhead takes up the blocks of a blob without a list that were read while it waited for its place, and their list.
+func (t *task) takeAhead(ctx context.Context) error {
+	t.mu.Lock()
+	listed := t.list != nil
+	t.mu.Unlock()
+	if listed {
+		return nil
+	}
+	p, err := t.e.store.FindPartial(t.digest)
+	if err != nil {
+		return nil // there are none
+	}
+	defer p.Close()
+	return t.adopt(ctx, p.List())
 }
 
 // upstream is the name of the one that the blob is read from.
@@ -300,12 +340,15 @@ func (t *task) writeInTurn(ctx context.Context, list *piece.List, i int, data []
 			return err
 		}
 		t.mu.Lock()
-		partial := t.partial
+		partial, place := t.partial, t.place
 		t.mu.Unlock()
 		if partial == nil {
 			return err
 		}
-		if err := partial.WaitWindow(ctx, i); err != nil {
+		t.e.reads.rest(place, true)
+		err = partial.WaitWindow(ctx, i)
+		t.e.reads.rest(place, false)
+		if err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,8 @@ const (
 	// surveyFor is how long the outcome of a survey holds for further blocks of the blob: a client reads many, and the
 	// members are not asked for each.
 	surveyFor = 5 * time.Second
+	// surveyBriefly is how long it holds when nobody was found and some members have said nothing.
+	surveyBriefly = time.Second
 	// maxSurveys bounds the outcomes that are remembered.
 	maxSurveys = 4096
 )
@@ -49,22 +51,34 @@ func (e *Engine) isElsewhere(ctx context.Context, d oci.Digest, lost []string) b
 	if o, ok := e.surveys.recall(d, names); ok {
 		return o
 	}
-	found, _, _ := e.surveys.flight.Do(d.String()+" "+names, func() (any, error) {
-		return e.survey(ctx, d, names), nil
-	})
-	return found.(bool)
+	for {
+		found, err, _ := e.surveys.flight.Do(d.String()+" "+names, func() (any, error) {
+			return e.survey(ctx, d, names)
+		})
+		if err == nil || ctx.Err() != nil {
+			return found.(bool)
+		} // who asked has given up; this one has not
+	}
 }
 
-// survey asks all members and remembers what they said.
-func (e *Engine) survey(ctx context.Context, d oci.Digest, lost string) bool {
-	found := e.askHoldings(ctx, d)
+// survey asks all members and remembers what they said. It fails when who asks gives up before they have.
+func (e *Engine) survey(ctx context.Context, d oci.Digest, lost string) (bool, error) {
+	found, silent := e.askHoldings(ctx, d)
 	for _, f := range found {
 		if f.holding.GetWhole() {
 			e.holders.add(d, f.node.ID)
 		}
 	}
-	e.surveys.remember(d, outcome{len(found) > 0, lost, time.Now().Add(surveyFor)})
-	return len(found) > 0
+	elsewhere, holds := len(found) > 0, surveyFor
+	switch {
+	case elsewhere:
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case silent > 0:
+		holds = surveyBriefly
+	}
+	e.surveys.remember(d, outcome{elsewhere, lost, time.Now().Add(holds)})
+	return elsewhere, nil
 }
 
 // namesOf is a set of nodes as text.

@@ -67,6 +67,8 @@ type task struct {
 	tried     []string      // nodes that were found to be without the blob
 	meeting   bool          // this node reads the upstream for the swarm, or has all of it
 	source    bool          // the upstream is being read
+	place     *turn         // held while it is
+	queued    bool          // the task waits for such a place
 	intends   bool          // it is about to be
 	asked     int           // pieces up to here the upstream has been asked for in order
 	imports   bool          // this node fetches the blob for its zone, from another
@@ -82,7 +84,7 @@ type task struct {
 type member struct {
 	node    Node
 	handle  swarm.Peer
-	peer    *peer
+	line    atomic.Pointer[peer]
 	outs    []*outbox // its exchange streams
 	guests  []*outbox // its register streams with this meeting point
 	dialing bool
@@ -90,6 +92,12 @@ type member struct {
 	// one of this zone, and for all when this node imports for its zone.
 	abroad *piece.Bitmap
 }
+
+// peer is the connection to the node.
+func (m *member) peer() *peer { return m.line.Load() }
+
+// inUse tells whether streams to or from the node are open, or about to be. The caller holds the task's mu.
+func (m *member) inUse() bool { return len(m.outs) > 0 || len(m.guests) > 0 || m.dialing }
 
 func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
 	return &task{

@@ -122,7 +122,6 @@ type rigUpstream struct {
 	mu    sync.Mutex
 	blobs map[oci.Digest][]byte
 	stuck map[oci.Digest]int
-	sent  int64
 }
 
 func (u *rigUpstream) Blob(_ context.Context, _ oci.Repository, d oci.Digest, off, n int64) (Body, error) {

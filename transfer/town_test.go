@@ -66,7 +66,7 @@ type house struct {
 // build opens a node that knows itself alone. Its store is kept over runs in dir.
 func (w *town) build(id, dir string, run bool) *house {
 	w.t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	cfg := blobstore.Default(dir)
 	cfg.Issuer = id
 	h := &house{known: &lookout{self: id}}
@@ -184,6 +184,7 @@ type shelf struct {
 	mu    sync.Mutex
 	blobs map[oci.Digest][]byte
 	sent  atomic.Int64
+	delay time.Duration // before an answer
 }
 
 func (s *shelf) find(d oci.Digest) ([]byte, error) {
@@ -197,6 +198,7 @@ func (s *shelf) find(d oci.Digest) ([]byte, error) {
 }
 
 func (s *shelf) Blob(_ context.Context, _ oci.Repository, d oci.Digest, off, n int64) (Body, error) {
+	time.Sleep(s.delay)
 	data, err := s.find(d)
 	if err != nil {
 		return Body{}, err
