@@ -12,9 +12,6 @@ import (
 // partHolding is what an earlier fetch has left of a blob here, for others; nil when that is nothing. What was written
 // ahead of order does not count: nobody has checked it.
 func (e *Engine) partHolding(d oci.Digest) *transferpb.HoldingsReply_Holding {
-	if !e.store.HasPartial(d) {
-		return nil
-	}
 	p, err := e.store.FindPartial(d)
 	if err != nil {
 		return nil

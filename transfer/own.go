@@ -224,18 +224,25 @@ func (e *Engine) askHolding(ctx context.Context, n Node, d oci.Digest) (*transfe
 func (e *Engine) Holdings(_ context.Context, q *transferpb.HoldingsRequest) (*transferpb.HoldingsReply, error) {
 	r := &transferpb.HoldingsReply{Holdings: make(map[string]*transferpb.HoldingsReply_Holding)}
 	for _, d := range parseDigests(q.GetDigests()) {
-		text := d.String()
-		if t := e.find(d); t != nil {
-			if h := t.holding(); h != nil {
-				r.Holdings[text] = h
-			}
-		} else if _, err := e.store.Stat(d); err == nil {
-			r.Holdings[text] = &transferpb.HoldingsReply_Holding{Whole: true}
-		} else if h := e.partHolding(d); h != nil {
-			r.Holdings[text] = h
+		if h := e.holdingOf(d); h != nil {
+			r.Holdings[d.String()] = h
 		}
 	}
 	return r, nil
+}
+
+// holdingOf is what this node has of a blob, nil when that is nothing. A task that has only just begun, or has ended,
+// says nothing of what is on disk.
+func (e *Engine) holdingOf(d oci.Digest) *transferpb.HoldingsReply_Holding {
+	if t := e.find(d); t != nil {
+		if h := t.holding(); h != nil {
+			return h
+		}
+	}
+	if _, err := e.store.Stat(d); err == nil {
+		return &transferpb.HoldingsReply_Holding{Whole: true}
+	}
+	return e.partHolding(d)
 }
 
 // holding is what a task has, for others; nil while it has no list and does not read the upstream.
