@@ -83,6 +83,9 @@ func (b *bench) pullCold(ctx context.Context, c *cache, h *hub.Hub, blob images.
 	if err != nil {
 		return p, err
 	}
+	if err := b.memory.hold(ctx); err != nil { // what has become free while it was waited
+		return p, err
+	}
 	start := time.Now()
 	firsts := make([]time.Duration, clients)
 	group, groupCtx := errgroup.WithContext(ctx)

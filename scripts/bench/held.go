@@ -105,6 +105,9 @@ func measureTransfer(ctx context.Context, b *bench, s *sheet) error {
 		if err != nil {
 			return err
 		}
+		if err := b.memory.hold(ctx); err != nil { // what has become free while it was waited
+			return err
+		}
 		wait := b.profiled(ctx, "transfer", f.Nodes...)
 		defer wait()
 		start := time.Now()
@@ -197,6 +200,9 @@ func (b *bench) farmPull(ctx context.Context, nodes int, h *hub.Hub, image *imag
 	}
 	before, err := quiet(ctx, f.pids()...)
 	if err != nil {
+		return p, err
+	}
+	if err := b.memory.hold(ctx); err != nil {
 		return p, err
 	}
 	defer b.profiled(ctx, fmt.Sprintf("farm-%d", nodes), f.Nodes...)()

@@ -13,9 +13,9 @@ const (
 	// reserveChunk is what a reserve holds and lets go at a time.
 	reserveChunk = 64 * mib
 	// reserveFloor is the free memory below which a reserve lets go of a chunk.
-	reserveFloor = 768 * mib
+	reserveFloor = 256 * mib
 	// reserveLook is how often it looks: what nodes write in that time is far less than the floor.
-	reserveLook = 5 * time.Millisecond
+	reserveLook = 2 * time.Millisecond
 )
 
 // A reserve is memory that the machine really has. Under a hypervisor that takes back what is free (free page
