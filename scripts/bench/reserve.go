@@ -13,7 +13,7 @@ const (
 	// reserveChunk is what a reserve holds and lets go at a time.
 	reserveChunk = 64 * mib
 	// reserveFloor is the free memory below which a reserve lets go of a chunk.
-	reserveFloor = 256 * mib
+	reserveFloor = 768 * mib
 	// reserveLook is how often it looks: what nodes write in that time is far less than the floor.
 	reserveLook = 2 * time.Millisecond
 )
