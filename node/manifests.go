@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
 	"github.com/pullonce/pullonce/transfer"
@@ -51,7 +50,7 @@ func (n *Node) manifest(ctx context.Context, repo oci.Repository, d oci.Digest) 
 		if err != nil {
 			return nil, err
 		}
-		n.keepManifest(ctx, repo, d, a.MediaType, a.Body)
+		n.keepManifest(repo, d, a.MediaType, a.Body)
 		return a, nil
 	})
 	if err != nil {
@@ -74,11 +73,11 @@ func (n *Node) heldManifest(repo oci.Repository, d oci.Digest) (transfer.Answer,
 
 // keepManifest stores a manifest whose digest holds and which repo has confirmed, and lets its owner know. A disk that
 // does not take it is no reason not to serve it.
-func (n *Node) keepManifest(ctx context.Context, repo oci.Repository, d oci.Digest, mediaType string, raw []byte) {
+func (n *Node) keepManifest(repo oci.Repository, d oci.Digest, mediaType string, raw []byte) {
 	if _, err := n.store.Stat(d); err == nil && n.links.has(repo, d) {
 		return
 	}
-	if err := n.store.Put(ctx, d, raw, blobstore.Origin{Repository: repo, MediaType: mediaType}); err != nil {
+	if err := n.store.PutManifest(d, mediaType, raw, repo); err != nil { // memory has it for a while
 		n.log.Warn("manifest not stored", slog.String("digest", d.String()), slog.Any("error", err))
 	} else {
 		n.engine.Stored(d)
@@ -98,7 +97,7 @@ func (n *Node) manifestHere(ctx context.Context, repo oci.Repository, d oci.Dige
 		if err != nil {
 			return nil, err
 		}
-		n.keepManifest(ctx, repo, d, a.MediaType, a.Body)
+		n.keepManifest(repo, d, a.MediaType, a.Body)
 		return a, nil
 	})
 	if err != nil {

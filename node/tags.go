@@ -142,7 +142,7 @@ func (n *Node) resolveHere(ctx context.Context, key tagKey) (resolved, error) {
 			return n.lastKnown(key, err)
 		}
 		if raw != nil {
-			n.keepManifest(ctx, key.repo, d.Digest, d.MediaType, raw)
+			n.keepManifest(key.repo, d.Digest, d.MediaType, raw)
 		}
 		n.links.note(key.repo, d.Digest, d.Size)
 		now := time.Now()

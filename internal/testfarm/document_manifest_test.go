@@ -135,3 +135,19 @@ func TestWithTheUpstreamAndTheOwnersLostANodeServesWhatAnotherHolds(t *testing.T
 		t.Error("no node has counted a stale answer")
 	}
 }
+
+func TestAManifestThatTheDiskDoesNotTakeIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	f := testfarm.Start(t, testfarm.Options{Nodes: 1, Change: func(_ int, c *node.Config) { c.Store.MaxBytes = 1 }})
+	i := image(t, f, 899, "library/nodisk", "latest", 3000)
+	d := i.Digest.String()
+	before := f.Hub.Stats().ManifestGets
+	for range 3 {
+		if r := f.Nodes[0].Ask(t.Context(), http.MethodGet, "library/nodisk/manifests/"+d, acceptAll...); r.Status != http.StatusOK {
+			t.Fatalf("GET of a manifest without room on the disk = %d %s", r.Status, r.Body)
+		}
+	}
+	if got := f.Hub.Stats().ManifestGets - before; got != 1 {
+		t.Errorf("the upstream was asked for a manifest %d times; want once, and then from memory", got)
+	}
+}
