@@ -4,12 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
-
-	"google.golang.org/grpc"
 
 	"github.com/pullonce/pullonce/oci"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -37,19 +33,7 @@ func (c *clerk) Document(_ context.Context, q *transferpb.DocumentRequest) (*tra
 // open opens the clerk's peer door.
 func (c *clerk) open(t *testing.T) transfer.Node {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer()
-	transferpb.RegisterTransferServer(s, c)
-	var served sync.WaitGroup
-	served.Go(func() { _ = s.Serve(listener) })
-	t.Cleanup(func() {
-		s.Stop()
-		served.Wait()
-	})
-	return transfer.Node{ID: c.id, Boot: "boot", Address: listener.Addr().String()}
+	return transfer.Node{ID: c.id, Boot: "boot", Address: onStage(t, c)}
 }
 
 func TestAPeerThatGivesAWrongManifestIsBlamedAndNotAskedAgain(t *testing.T) {

@@ -43,19 +43,7 @@ type puppet struct {
 // perform opens the puppet's peer door.
 func (p *puppet) perform(t *testing.T) *puppet {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.address = listener.Addr().String()
-	s := grpc.NewServer()
-	transferpb.RegisterTransferServer(s, p)
-	var served sync.WaitGroup
-	served.Go(func() { _ = s.Serve(listener) })
-	t.Cleanup(func() {
-		s.Stop()
-		served.Wait()
-	})
+	p.address = onStage(t, p)
 	return p
 }
 

@@ -3,12 +3,9 @@ package testfarm_test
 import (
 	"context"
 	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"github.com/pullonce/pullonce/oci"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -92,19 +89,7 @@ type census struct {
 // perform opens the member's peer door.
 func (c *census) perform(t *testing.T) transfer.Node {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer()
-	transferpb.RegisterTransferServer(s, c)
-	var served sync.WaitGroup
-	served.Go(func() { _ = s.Serve(listener) })
-	t.Cleanup(func() {
-		s.Stop()
-		served.Wait()
-	})
-	return transfer.Node{ID: c.id, Boot: "boot", Address: listener.Addr().String()}
+	return transfer.Node{ID: c.id, Boot: "boot", Address: onStage(t, c)}
 }
 
 func (c *census) Ping(context.Context, *transferpb.PingRequest) (*transferpb.PingReply, error) {
