@@ -112,19 +112,6 @@ func (s *Store) touch(e *entry) {
 	s.usedMu.Unlock()
 }
 
-// SetLastUse sets when d was last used, for a caller that knows of uses that the store did not see. It is batched like
-// every use. An unknown digest is ignored.
-func (s *Store) SetLastUse(d oci.Digest, at time.Time) {
-	e, err := s.entry(d)
-	if err != nil {
-		return
-	}
-	e.lastUse.Store(at.Unix())
-	s.usedMu.Lock()
-	s.used[e] = struct{}{}
-	s.usedMu.Unlock()
-}
-
 // saveUses queues the last-use times that changed.
 func (s *Store) saveUses() {
 	s.usedMu.Lock()

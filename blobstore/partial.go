@@ -164,13 +164,6 @@ func (p *Partial) wait() <-chan struct{} {
 	return p.changed
 }
 
-// Touch notes a use, so that a partial blob that nobody writes or reads just now is kept.
-func (p *Partial) Touch() {
-	p.mu.Lock()
-	p.lastUse = time.Now()
-	p.mu.Unlock()
-}
-
 // ReadPiece reads piece i into buf and returns its length. oci.ErrNotFound: it is not here, or not any more. It serves
 // after Commit, Fail and Drop what was there before.
 func (p *Partial) ReadPiece(i int, buf []byte) (int, error) {

@@ -19,8 +19,6 @@ var (
 	ErrSkipped = errors.New("leases are skipped")
 	// ErrNoReplica: this node keeps no replica to read from.
 	ErrNoReplica = errors.New("no replica of the catalog is kept here")
-	// ErrBackupDamaged: what was read is not a whole backup.
-	ErrBackupDamaged = errors.New("damaged backup")
 	// errNotLeader: the command was not appended; another node may be the leader.
 	errNotLeader = errors.New("not the leader")
 )

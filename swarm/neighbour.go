@@ -97,16 +97,6 @@ func (f *Fetcher) Have(p Peer, pieces []uint32) {
 // Held tells whether a neighbour has said to have a piece.
 func (f *Fetcher) Held(piece int) bool { return f.holders[piece] != 0 }
 
-// HaveBelow says that p has all pieces below n, as an owner has that reads the upstream
-// in order.
-func (f *Fetcher) HaveBelow(p Peer, n int) {
-	if s, ok := f.slotOf[p]; ok {
-		for i := min(n, f.cfg.Pieces) - 1; i >= 0; i-- {
-			f.learn(s, int32(i))
-		}
-	}
-}
-
 // SetSeeding changes PeerInfo.Seeding of a neighbour.
 func (f *Fetcher) SetSeeding(p Peer, seeding bool) {
 	if s, ok := f.slotOf[p]; ok {
