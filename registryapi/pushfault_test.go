@@ -145,6 +145,16 @@ func TestAClientThatComesBackTakesItsUploadOver(t *testing.T) {
 }
 
 func TestOneRequestAtATimeGoesOnWithAnUpload(t *testing.T) {
+	for range 20 {
+		if takesOver(t) {
+			return
+		}
+	}
+	t.Error("in 20 uploads the request that came later never went on")
+}
+
+// takesOver has a second request go on with an upload. It is false when the first one arrived after it, and went on.
+func takesOver(t *testing.T) bool {
 	p, _ := newPusher(t)
 	location := p.start()
 	reader, writer := io.Pipe()
@@ -160,13 +170,14 @@ func TestOneRequestAtATimeGoesOnWithAnUpload(t *testing.T) {
 			got = p.do("PATCH", location, bytes.NewReader(make([]byte, 101)))
 		}
 	}
-	if got.status != 202 || got.header.Get("Range") != "0-100" {
+	if got.status != 409 && (got.status != 202 || got.header.Get("Range") != "0-100") {
 		t.Errorf("second PATCH: %d %v; want 202, Range 0-100", got.status, got.header)
 	}
 	_ = writer.Close()
 	if got := <-first; got.status != 409 && got.status != 202 {
 		t.Errorf("first PATCH: %d %s; want 409, or 202 when it came last", got.status, got.body)
 	}
+	return got.status == 202
 }
 
 func TestABodyThatNobodyReadsIsNotWaitedFor(t *testing.T) {
