@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,6 +39,9 @@ type Config struct {
 	// Seeds are addresses of nodes to ask first, "host:port" or "host". This node may
 	// be among them. None: it is a farm of one until others ask it.
 	Seeds []string
+	// Known are addresses of nodes that this one has met before. They are asked beside the seeds and are none: they fill
+	// no seat.
+	Known []string
 	// HoldDown is how long a member that has gone keeps its place in the ring.
 	// Default 10 minutes.
 	HoldDown time.Duration
@@ -141,7 +145,7 @@ func (c Config) Validate() error {
 			errs = append(errs, err)
 		}
 	}
-	for _, seed := range c.Seeds {
+	for _, seed := range slices.Concat(c.Seeds, c.Known) {
 		if _, _, err := splitSeed(seed); err != nil {
 			errs = append(errs, err)
 		}

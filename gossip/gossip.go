@@ -23,6 +23,7 @@ type Gossip struct {
 	padding     int
 	table       *table
 	agreement   agreement
+	seats       *seatTable
 
 	updateMu sync.Mutex // orders what this node says of itself
 	meta     atomic.Pointer[[]byte]
@@ -50,6 +51,7 @@ func New(cfg Config, log *slog.Logger) (*Gossip, error) {
 		padding:     rand.IntN(maxPadding),
 		table:       newTable(cfg.ID, cfg.HoldDown),
 		agreement:   agreement{differs: make(map[string]difference)},
+		seats:       newSeatTable(cfg),
 		started:     make(chan struct{}),
 		joined:      make(chan struct{}),
 		touched:     make(chan struct{}, 1),

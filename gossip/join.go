@@ -116,7 +116,10 @@ func (g *Gossip) targets(ctx context.Context) []string {
 		}
 	}
 	for _, seed := range g.cfg.Seeds {
-		out = append(out, g.resolve(ctx, seed)...)
+		out = append(out, g.seats.found(seed, g.resolve(ctx, seed))...)
+	}
+	for _, address := range g.cfg.Known {
+		out = append(out, g.resolve(ctx, address)...)
 	}
 	out = append(out, some(gone, rejoinTries)...)
 	out = slices.DeleteFunc(out, func(address string) bool { return here[address] })

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
@@ -44,6 +45,9 @@ type Member struct {
 	// GossipAddr is the address for gossip, "ip:port".
 	GossipAddr string
 	State      State
+	// Since is when this node first saw this life of the member, the one with its BootID. Gone is when it saw it go, zero
+	// while the member is there.
+	Since, Gone time.Time
 	// Egress says that the node can reach the upstreams.
 	Egress bool
 	// ProtoMin and ProtoMax bound the versions of the peer protocol that it speaks.

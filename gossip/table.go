@@ -43,7 +43,10 @@ func (t *table) alive(m Member, meta []byte, now time.Time) {
 		e = &entry{inactive: now}
 		t.entries[m.ID] = e
 	}
-	m.RingHash = e.member.RingHash
+	m.RingHash, m.Since, m.Gone = e.member.RingHash, e.member.Since, time.Time{}
+	if !ok || m.BootID != e.member.BootID {
+		m.Since = now
+	}
 	e.member, e.meta = m, slices.Clone(meta)
 	e.become(m.State, now)
 }
@@ -79,6 +82,7 @@ func (t *table) gone(id string, now time.Time) {
 	} else {
 		e.member.State = Gone
 	}
+	e.member.Gone = now
 	e.become(e.member.State, now)
 }
 
@@ -118,7 +122,7 @@ func (t *table) merge(h held, now time.Time) (changed bool) {
 	e, known := t.entries[h.member.ID]
 	switch {
 	case !known && !h.left:
-		h.member.State = Gone
+		h.member.State, h.member.Since, h.member.Gone = Gone, since, since
 		t.entries[h.member.ID] = &entry{
 			member: h.member, meta: h.meta, ringed: true,
 			placed: h.member, placedMeta: h.meta, inactive: since,

@@ -23,6 +23,7 @@ type View struct {
 	whole   *table
 	hash    uint64
 	epoch   uint64
+	placed  places
 
 	mu    sync.Mutex
 	cache []cached // most recently used last
