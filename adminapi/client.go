@@ -32,7 +32,8 @@ func (e *UnreachableError) Error() string {
 }
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// A Client asks one node. Its methods wait for timeout and a little more, with 0 for as long as ctx lets them. Their
+// A Client asks one node. Its methods wait for timeout and a little more, with 0 for as long as ctx lets them, as those
+// do that have no timeout. Their
 // errors are *UnreachableError when nobody answers, *AnswerError when the node refuses, or say what is wrong with the
 // answer.
 type Client struct {
@@ -44,7 +45,10 @@ type Client struct {
 // NewClient makes a client of the node at address, which is unix:///path or http://host:port. It connects to nobody
 // yet, and never by way of a proxy.
 func NewClient(address string) (*Client, error) {
-	transport := &http.Transport{DisableCompression: true, MaxIdleConns: 1, IdleConnTimeout: 10 * time.Second}
+	transport := &http.Transport{
+		DisableCompression: true, MaxIdleConns: 1, IdleConnTimeout: 10 * time.Second,
+		ExpectContinueTimeout: time.Second,
+	}
 	c := &Client{address: address, http: &http.Client{Transport: transport, CheckRedirect: noRedirect}}
 	if path, ok := strings.CutPrefix(address, "unix://"); ok {
 		if !filepath.IsAbs(path) {
@@ -110,13 +114,22 @@ func (c *Client) get(ctx context.Context, path string, timeout time.Duration, v 
 		limited, cancel = context.WithTimeout(ctx, timeout+answerSlack)
 		defer cancel()
 	}
-	status, body, err := c.fetch(limited, path)
+	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return err
+	}
+	status, body, err := c.fetch(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err() // the caller's own doing
 		}
 		return c.unreachable(err, timeout+answerSlack)
 	}
+	return c.read(status, body, v, schema)
+}
+
+// read makes a document or an error of an answer.
+func (c *Client) read(status int, body []byte, v any, schema *int) error {
 	if status != http.StatusOK {
 		return c.refusal(status, body)
 	}
@@ -129,11 +142,7 @@ func (c *Client) get(ctx context.Context, path string, timeout time.Duration, v 
 	return nil
 }
 
-func (c *Client) fetch(ctx context.Context, path string) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return 0, nil, err
-	}
+func (c *Client) fetch(req *http.Request) (status int, body []byte, err error) {
 	res, err := c.http.Do(req)
 	if err != nil {
 		return 0, nil, err
@@ -147,7 +156,7 @@ func (c *Client) fetch(ctx context.Context, path string) (status int, body []byt
 }
 
 // unreachable says in few words why there is no answer.
-func (c *Client) unreachable(err error, waited time.Duration) error {
+func (c *Client) unreachable(err error, waited time.Duration) *UnreachableError {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}

@@ -15,6 +15,8 @@ import (
 type Config struct {
 	// UnixSocket says that the handler serves a unix socket, which no web page can reach: any Host is right.
 	UnixSocket bool
+	// Socket is the path of the node's unix socket, for those who have to go there; "" is not known.
+	Socket string
 	// Profiles serves /debug/pprof. For unix sockets only: a profile costs CPU and shows what the process does.
 	Profiles bool
 	// Listen is the addresses, as host:port, on which the server will listen: clients may use them as Host. An

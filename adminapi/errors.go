@@ -11,13 +11,17 @@ import (
 
 // The codes of errors.
 const (
+	codeBadBackup  = "bad_backup"
 	codeBadRequest = "bad_request"
 	codeBusy       = "busy"
+	codeFailed     = "failed"
 	codeForbidden  = "forbidden"
 	codeInternal   = "internal"
 	codeMethod     = "method_not_allowed"
+	codeNoQuorum   = "no_quorum"
 	codeNotFound   = "not_found"
 	codeNotReady   = "not_ready"
+	codeQuorum     = "has_quorum"
 	codeTimeout    = "timeout"
 	codeWrongHost  = "wrong_host"
 )
@@ -41,6 +45,14 @@ func answerOf(err error) *AnswerError {
 	if answer, ok := errors.AsType[*AnswerError](err); ok {
 		return answer
 	}
+	switch {
+	case errors.Is(err, ErrNoQuorum):
+		return &AnswerError{http.StatusServiceUnavailable, codeNoQuorum, clip(err.Error())}
+	case errors.Is(err, ErrQuorum):
+		return &AnswerError{http.StatusConflict, codeQuorum, clip(err.Error())}
+	case errors.Is(err, ErrBadBackup):
+		return &AnswerError{http.StatusBadRequest, codeBadBackup, clip(err.Error())}
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &AnswerError{http.StatusGatewayTimeout, codeTimeout, "the node did not answer in time"}
 	}
@@ -51,6 +63,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody is left to tell
 	}
+	extend(w, writeTimeout)
 	answer := answerOf(err)
 	if answer.Code == codeInternal {
 		h.log.LogAttrs(r.Context(), slog.LevelError, "admin request failed", slog.String("path", r.URL.Path), slog.Any("error", err))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime"
 	"strings"
@@ -15,6 +16,8 @@ import (
 const (
 	// maxCollections bounds the rounds of questions at once; more wait for their turn.
 	maxCollections = 4
+	// maxBackups bounds the backups at once.
+	maxBackups = 2
 	// writeTimeout is how long a client may take for an answer beyond the time that the answer took to make.
 	writeTimeout = 30 * time.Second
 	// profileTimeout is how long a profile may take.
@@ -29,32 +32,46 @@ type Handler struct {
 	farm        Farm
 	guard       guard
 	log         *slog.Logger
-	routes      map[string]route
+	routes      map[string]endpoint
 	profiles    http.Handler
 	collections chan struct{}
+	backups     chan struct{}
+	operations  chan struct{}
+}
+
+// An endpoint is what answers one path. The zero values are for what can only be read, by GET and HEAD.
+type endpoint struct {
+	post   bool // it changes the farm: by POST, over the unix socket alone
+	body   bool // it takes a body
+	answer route
 }
 
 // A route answers, or returns an error when nothing of an answer was sent yet.
 type route func(w http.ResponseWriter, r *http.Request) error
 
-// New makes the door to farm. metrics answers /metrics; with nil there is none. cfg must be valid.
+// New makes the door to farm, with the endpoints for the catalog when farm is a Catalog too. metrics answers /metrics;
+// with nil there is none. cfg must be valid.
 func New(cfg Config, farm Farm, metrics http.Handler, log *slog.Logger) *Handler {
 	h := &Handler{
 		cfg: cfg, farm: farm, guard: newGuard(cfg), log: log, collections: make(chan struct{}, maxCollections),
+		backups: make(chan struct{}, maxBackups), operations: make(chan struct{}, 1),
 	}
-	h.routes = map[string]route{
-		"/livez":      h.live,
-		"/readyz":     h.ready,
-		"/v1/status":  h.status,
-		"/v1/node":    h.node,
-		"/v1/members": h.members,
-		"/v1/version": h.version,
+	h.routes = map[string]endpoint{
+		"/livez":      {answer: h.live},
+		"/readyz":     {answer: h.ready},
+		"/v1/status":  {answer: h.status},
+		"/v1/node":    {answer: h.node},
+		"/v1/members": {answer: h.members},
+		"/v1/version": {answer: h.version},
+	}
+	if catalog, ok := farm.(Catalog); ok {
+		maps.Copy(h.routes, h.catalogRoutes(catalog))
 	}
 	if metrics != nil {
-		h.routes["/metrics"] = func(w http.ResponseWriter, r *http.Request) error {
+		h.routes["/metrics"] = endpoint{answer: func(w http.ResponseWriter, r *http.Request) error {
 			metrics.ServeHTTP(w, r)
 			return nil
-		}
+		}}
 	}
 	if cfg.Profiles && cfg.UnixSocket {
 		h.profiles = profiles()
@@ -82,20 +99,43 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 		h.profiles.ServeHTTP(w, r)
 		return nil
 	}
-	answer, ok := h.routes[r.URL.Path]
+	e, ok := h.routes[r.URL.Path]
 	if !ok {
 		return &AnswerError{http.StatusNotFound, codeNotFound, "no such endpoint"}
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return &AnswerError{http.StatusMethodNotAllowed, codeMethod, "this endpoint can only be read"}
-	}
-	if r.ContentLength != 0 {
-		refuseBody(w)
-		return &AnswerError{http.StatusBadRequest, codeBadRequest, "a request here has no body"}
+	if err := h.admit(e, w, r); err != nil {
+		if r.ContentLength != 0 {
+			refuseBody(w)
+		}
+		return err
 	}
 	extend(w, writeTimeout)
-	return answer(w, r)
+	return e.answer(w, r)
+}
+
+// admit refuses requests that are none for that endpoint.
+func (h *Handler) admit(e endpoint, w http.ResponseWriter, r *http.Request) error {
+	switch reads := r.Method == http.MethodGet || r.Method == http.MethodHead; {
+	case !e.post && !reads:
+		w.Header().Set("Allow", "GET, HEAD")
+		return &AnswerError{http.StatusMethodNotAllowed, codeMethod, "this endpoint can only be read"}
+	case e.post && r.Method != http.MethodPost:
+		w.Header().Set("Allow", "POST")
+		return &AnswerError{http.StatusMethodNotAllowed, codeMethod, "this endpoint takes POST"}
+	case e.post && !h.cfg.UnixSocket:
+		return &AnswerError{http.StatusForbidden, codeForbidden, h.socketOnly()}
+	case !e.body && r.ContentLength != 0:
+		return &AnswerError{http.StatusBadRequest, codeBadRequest, "a request here has no body"}
+	}
+	return nil
+}
+
+// socketOnly says where the farm can be changed: whoever may open the socket's file may do it.
+func (h *Handler) socketOnly() string {
+	if h.cfg.Socket == "" {
+		return "the farm is changed over the node's unix socket only (admin.socket in its configuration)"
+	}
+	return fmt.Sprintf("the farm is changed over the node's unix socket only: %s", h.cfg.Socket)
 }
 
 // refuseBody keeps the server from waiting for a body that nobody reads.

@@ -26,6 +26,9 @@ type NodeStatus struct {
 	Peers    Peers    `json:"peers"`
 	Swarms   Swarms   `json:"swarms"`
 
+	Catalog *CatalogPart `json:"catalog,omitempty"` // nil of a node that keeps to none
+	Hosted  *HostedPart  `json:"hosted,omitempty"`
+
 	// RingDisagreements names peers whose ring has differed from this node's for long.
 	RingDisagreements []string `json:"ring_disagreements"`
 	// Alarms say what works worse than it should, beside what Store.Alarm says.

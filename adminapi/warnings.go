@@ -12,6 +12,8 @@ const (
 	WarnAlarm       = "alarm"       // a member works worse than it should
 	WarnRing        = "ring"        // members disagree about who owns what
 	WarnUpstream    = "upstream"    // members cannot reach an upstream; a degradation when none can
+	WarnCatalog     = "catalog"     // members cannot ask the catalog, or it is in trouble
+	WarnCopies      = "copies"      // hosted blobs have fewer copies than they should
 	WarnTrust       = "trust"       // members do not prove who they are; the operator has said so, so it is no degradation
 )
 
@@ -35,6 +37,10 @@ func (s *FarmStatus) judge() {
 		}
 	}
 	s.Degraded = len(s.Warnings) > 0
+	s.sumHosted()
+	s.sumCatalog()
+	s.warnAboutCatalog()
+	s.warnAboutCopies()
 	s.warnAboutUpstreams()
 	if untrusted > 0 {
 		s.Warnings = append(s.Warnings, Warning{Kind: WarnTrust, Text: fmt.Sprintf(

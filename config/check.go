@@ -24,6 +24,7 @@ func (l *loader) finish(s Sources) {
 	l.trust()
 	l.clashes()
 	l.upstreams()
+	l.hosted()
 }
 
 func (l *loader) origin(path string) origin {
@@ -209,5 +210,24 @@ func (l *loader) upstreams() {
 		} else if u.CAFile != "" && !x509.NewCertPool().AppendCertsFromPEM(raw) {
 			l.wrong(prefix+"ca_file", "%s has no certificate in PEM form", u.CAFile)
 		}
+	}
+}
+
+// hosted keeps pushes from shadowing an upstream's images.
+func (l *loader) hosted() {
+	h := &l.config.Hosted
+	switch h.Prefix {
+	case dockerHub, "registry-1.docker.io", "index.docker.io", "registry.hub.docker.com":
+		l.wrong("hosted.prefix", "%s is Docker Hub's: pushes would shadow its images", h.Prefix)
+	default:
+		if _, ok := l.config.Upstreams[h.Prefix]; ok {
+			l.wrong("hosted.prefix", "%s is an upstream: pushes would shadow its images", h.Prefix)
+		}
+	}
+	if !l.wasSaid("hosted.min_copies") {
+		h.MinCopies = min(defaultMin, h.Copies)
+	}
+	if h.MinCopies > h.Copies && !l.bad["hosted.copies"] {
+		l.wrong("hosted.min_copies", "%d is more than hosted.copies, which is %d", h.MinCopies, h.Copies)
 	}
 }

@@ -37,6 +37,7 @@ type Config struct {
 	Trust  string
 	Cache  Cache
 	Limits Limits
+	Hosted Hosted
 	// RingPartitions is the same on all nodes for a farm's life.
 	RingPartitions   int
 	DefaultUpstream  string
@@ -92,6 +93,22 @@ type Cache struct {
 type Limits struct {
 	Upload, Download, Upstream int64
 	Memory                     int64
+}
+
+// Hosted is what the farm keeps of its own.
+type Hosted struct {
+	Prefix string // first element of the names that can be pushed; has a dot, and is no upstream's name; "" for none
+	// Copies is how many nodes keep each blob, MinCopies how many must have it before a push is answered while fewer
+	// are up. MinCopies is at most Copies.
+	Copies, MinCopies int
+	MaxUpload         int64 // bytes of the largest blob that can be pushed, 0 for no limit
+	MaxUploads        int
+	UploadExpiry      time.Duration
+	SlowestUpload     int64 // bytes a minute, 0 for no floor
+	RepairRate        int64 // bytes a second, 0 for no limit
+	CompareInterval   time.Duration
+	GCInterval        time.Duration // 0 for never
+	GCGrace           time.Duration
 }
 
 // Upstream is one registry outside the farm.

@@ -50,11 +50,15 @@ func TestNoConfigurationIsALoneNodeThatMirrorsDockerHub(t *testing.T) {
 			Listen: []string{"127.0.0.1:5000", "[::1]:5000"}, ListenDefaulted: true,
 			FirstByteTimeout: 10 * time.Second, StallTimeout: 20 * time.Second, ShutdownGrace: 20 * time.Second,
 		},
-		Peer:             config.Peer{Listen: "127.0.0.1:7947", Advertise: "127.0.0.1:7947"},
-		Gossip:           config.Gossip{Listen: "127.0.0.1:7946", Advertise: "127.0.0.1:7946", HoldDown: 10 * time.Minute},
-		Admin:            config.Admin{Listen: "127.0.0.1:5080", Socket: ".p2pd/p2pd.sock"},
-		Cache:            config.Cache{MaxSize: config.Size{Percent: 20}, MinFree: config.Size{Percent: 20}, ScrubInterval: 168 * time.Hour},
-		Limits:           config.Limits{Memory: 64 << 20},
+		Peer:   config.Peer{Listen: "127.0.0.1:7947", Advertise: "127.0.0.1:7947"},
+		Gossip: config.Gossip{Listen: "127.0.0.1:7946", Advertise: "127.0.0.1:7946", HoldDown: 10 * time.Minute},
+		Admin:  config.Admin{Listen: "127.0.0.1:5080", Socket: ".p2pd/p2pd.sock"},
+		Cache:  config.Cache{MaxSize: config.Size{Percent: 20}, MinFree: config.Size{Percent: 20}, ScrubInterval: 168 * time.Hour},
+		Limits: config.Limits{Memory: 64 << 20},
+		Hosted: config.Hosted{
+			Prefix: "farm.internal", Copies: 3, MinCopies: 2, MaxUploads: 4096, UploadExpiry: 24 * time.Hour, SlowestUpload: 1 << 20,
+			RepairRate: 64 << 20, CompareInterval: time.Minute, GCInterval: 24 * time.Hour, GCGrace: time.Hour,
+		},
 		RingPartitions:   16384,
 		DefaultUpstream:  "docker.io",
 		Egress:           "auto",
@@ -304,6 +308,56 @@ func TestSizes(t *testing.T) {
 	}
 	if got := (config.Size{Bytes: 7}).Of(1000); got != 7 {
 		t.Errorf("7 bytes of 1000 = %d; want 7", got)
+	}
+}
+
+func TestWhatIsHostedHasANameOfItsOwn(t *testing.T) {
+	for text, want := range map[string]string{
+		"hosted: {prefix: images.corp.example}":               "",
+		"hosted: {prefix: farm}":                              `hosted.prefix: "farm" cannot begin a name`,
+		"hosted: {prefix: Farm.internal}":                     "cannot begin a name",
+		"hosted: {prefix: farm.internal/team}":                "cannot begin a name",
+		"hosted: {prefix: 'farm.internal:5000'}":              "cannot begin a name",
+		"hosted: {prefix: ''}":                                "",
+		"hosted: {prefix: 10.0.0.5}":                          "is an address",
+		"hosted: {prefix: docker.io}":                         "hosted.prefix: docker.io is Docker Hub's",
+		"hosted: {prefix: index.docker.io}":                   "is Docker Hub's",
+		"hosted: {prefix: ghcr.io}\nupstreams: {ghcr.io: {}}": "hosted.prefix: ghcr.io is an upstream",
+		"upstreams: {farm.internal: {}}":                      "hosted.prefix: farm.internal is an upstream",
+		"hosted: {prefix: " + strings.Repeat("a.b", 30) + "}": "90 bytes long: want at most 64",
+	} {
+		_, err := config.Load(config.Sources{File: file(t, text)})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("Load(%q) = %v; want %q", text, err, want)
+		}
+	}
+}
+
+func TestCopiesOfWhatIsHosted(t *testing.T) {
+	for text, want := range map[string]config.Hosted{
+		"hosted: {copies: 5}":                {Copies: 5, MinCopies: 2},
+		"hosted: {copies: 1}":                {Copies: 1, MinCopies: 1},
+		"hosted: {copies: 4, min_copies: 4}": {Copies: 4, MinCopies: 4},
+	} {
+		if h := load(t, config.Sources{File: file(t, text)}).Hosted; h.Copies != want.Copies || h.MinCopies != want.MinCopies {
+			t.Errorf("Load(%q) gives %d copies, at least %d; want %d and %d", text, h.Copies, h.MinCopies, want.Copies, want.MinCopies)
+		}
+	}
+	for text, want := range map[string]string{
+		"hosted: {copies: 2, min_copies: 3}": "hosted.min_copies: 3 is more than hosted.copies, which is 2",
+		"hosted: {copies: 0}":                "want a whole number from 1 to 16",
+		"hosted: {gc_interval: 5s}":          "5s is too short: want at least 1m0s, or 0 for never",
+		"hosted: {gc_interval: -1h}":         "too short",
+		"hosted: {gc_grace: 0s}":             "too short",
+		"hosted: {upload_expiry: 1s}":        "too short",
+	} {
+		if _, err := config.Load(config.Sources{File: file(t, text)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Load(%q) = %v; want %q", text, err, want)
+		}
+	}
+	h := load(t, config.Sources{File: file(t, "hosted: {gc_interval: 0, max_upload: 10GiB, slowest_upload: 0}")}).Hosted
+	if h.GCInterval != 0 || h.MaxUpload != 10<<30 || h.SlowestUpload != 0 {
+		t.Errorf("Load gives %+v; want no collection, 10 GiB and no floor", h)
 	}
 }
 

@@ -57,7 +57,7 @@ func sectionOf(path string) string {
 
 var titles = map[string]string{
 	"node": "The node", "registry": "Registry: for container engines", "peer": "Peers", "gossip": "Gossip",
-	"admin": "Admin", "trust": "Trust", "ring": "Ring", "cache": "Cache", "limits": "Limits", "fetch": "Fetching",
+	"admin": "Admin", "trust": "Trust", "ring": "Ring", "hosted": "Hosted: what is pushed to the farm", "cache": "Cache", "limits": "Limits", "fetch": "Fetching",
 	"upstreams": "Upstreams", "log": "Log",
 }
 
@@ -96,4 +96,6 @@ const outro = `
   Addresses beyond loopback, and seeds on other hosts, are therefore refused until ` + "`trust: {mode: none}`" + ` says that the
   network is trusted.
 - ` + "`ring.partitions`, `farm`" + ` must be the same on all nodes of a farm.
+- ` + "`hosted.prefix`, `hosted.copies`, `hosted.min_copies`" + ` should be, too: nodes that count copies differently undo each
+  other's work; ` + "`p2pctl status`" + ` warns of it.
 `

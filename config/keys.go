@@ -35,6 +35,7 @@ const (
 	durationUnit  = "duration"
 	textUnit      = "text"
 	defaultFarm   = "pullonce"
+	defaultMin    = 2 // of hosted.min_copies
 	rootDataDir   = "/var/lib/p2pd"
 	userDataDir   = "./.p2pd"
 	runSocketDir  = "/run/p2pd"
@@ -61,7 +62,8 @@ func Keys() []Key {
 }
 
 func keyTable() []key {
-	table := append(nodeKeys(), cacheKeys()...)
+	table := append(nodeKeys(), hostedKeys()...)
+	table = append(table, cacheKeys()...)
 	table = append(table, fetchKeys()...)
 	table = append(table, upstreamKeys()...)
 	for i := range table {
@@ -127,6 +129,44 @@ func nodeKeys() []key {
 		one("ring.partitions", "", "16384", "number", intFrom(1, 1<<20),
 			"Slots of the ring. The same on all nodes for a farm's life: another number moves every blob.",
 			func(c *Config) *int { return &c.RingPartitions }),
+	}
+}
+
+func hostedKeys() []key {
+	return []key{
+		one("hosted.prefix", "", "farm.internal", `name with a dot, "": nothing can be pushed`, hostedPrefix,
+			"First element of the names that can be pushed, such as farm.internal/team/app. No upstream's name. The same on all nodes.",
+			func(c *Config) *string { return &c.Hosted.Prefix }),
+		one("hosted.copies", "", "3", "number", intFrom(1, 16),
+			"How many nodes keep each pushed blob, in smaller farms all. The same on all nodes.",
+			func(c *Config) *int { return &c.Hosted.Copies }),
+		one("hosted.min_copies", "", "2, or hosted.copies where that is less", "number", intFrom(1, 16),
+			"How many nodes must have a pushed blob before the push is answered, while fewer than hosted.copies are up. In a farm of one 1. The same on all nodes.",
+			func(c *Config) *int { return &c.Hosted.MinCopies }),
+		one("hosted.max_upload", "", "0", sizeUnit+", 0: no limit", parseBytes,
+			"Size of the largest blob that can be pushed.",
+			func(c *Config) *int64 { return &c.Hosted.MaxUpload }),
+		one("hosted.max_uploads", "", "4096", "number", intFrom(1, 1<<20),
+			"How many uploads may be under way at this node, abandoned ones counted.",
+			func(c *Config) *int { return &c.Hosted.MaxUploads }),
+		one("hosted.upload_expiry", "", "24h", durationUnit, durationFrom(time.Minute),
+			"After how long an upload that nobody goes on with is removed.",
+			func(c *Config) *time.Duration { return &c.Hosted.UploadExpiry }),
+		one("hosted.slowest_upload", "", "1MiB", "bytes a minute, 0: no floor", parseBytes,
+			"How slow a push may be. One that is slower for three minutes on end is cut off, and can go on later.",
+			func(c *Config) *int64 { return &c.Hosted.SlowestUpload }),
+		one("hosted.repair_rate", "", "64MiB", rateUnit, parseBytes,
+			"How fast the node copies hosted blobs that have lost copies to others.",
+			func(c *Config) *int64 { return &c.Hosted.RepairRate }),
+		one("hosted.compare_interval", "", "1m", durationUnit, durationFrom(time.Second),
+			"How often nodes compare which hosted blobs they have, and mend what is missing.",
+			func(c *Config) *time.Duration { return &c.Hosted.CompareInterval }),
+		one("hosted.gc_interval", "", "24h", durationUnit+", 0: never", zeroOrDurationFrom(time.Minute),
+			"How often blobs that no manifest needs are removed, beside `p2pctl gc`.",
+			func(c *Config) *time.Duration { return &c.Hosted.GCInterval }),
+		one("hosted.gc_grace", "", "1h", durationUnit, durationFrom(time.Second),
+			"How long a pushed blob is kept that no manifest needs yet: longer than a push takes from its first layer to its manifest.",
+			func(c *Config) *time.Duration { return &c.Hosted.GCGrace }),
 	}
 }
 

@@ -79,7 +79,7 @@ func (l *loader) applyDefaults() {
 // workedOut are the keys whose defaults depend on other keys or on the host.
 var workedOut = []string{
 	"data_dir", "registry.listen", "peer.listen", "peer.advertise", "gossip.listen", "gossip.advertise",
-	"admin.socket", "join", "trust.mode", "zone", "registry.hosts",
+	"admin.socket", "join", "trust.mode", "zone", "registry.hosts", "hosted.min_copies",
 }
 
 func (l *loader) load(s Sources) {

@@ -20,7 +20,9 @@ type parser[T any] func(text string) (T, error)
 
 var (
 	sizePattern = regexp.MustCompile(`^([0-9]{1,18})(\.[0-9]{1,6})? ?([a-zA-Z]*)$`)
-	hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,250}[a-z0-9])?(:[0-9]{1,5})?$`)
+	// prefixPattern is an element of a name as the distribution specification has it.
+	prefixPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
+	hostPattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,250}[a-z0-9])?(:[0-9]{1,5})?$`)
 )
 
 var units = map[string]int64{
@@ -82,6 +84,20 @@ func durationFrom(least time.Duration) parser[time.Duration] {
 			return 0, fmt.Errorf("%s is too short: want at least %v", text, least)
 		}
 		return d, nil
+	}
+}
+
+// zeroOrDurationFrom takes 0 for never.
+func zeroOrDurationFrom(least time.Duration) parser[time.Duration] {
+	return func(text string) (time.Duration, error) {
+		if d, err := time.ParseDuration(text); err == nil && d == 0 {
+			return 0, nil
+		}
+		d, err := durationFrom(least)(text)
+		if err != nil {
+			err = fmt.Errorf("%w, or 0 for never", err)
+		}
+		return d, err
 	}
 }
 
@@ -239,6 +255,26 @@ func upstreamName(text string) (string, error) {
 	}
 	if text == "registry-1.docker.io" || text == "index.docker.io" {
 		return "", fmt.Errorf("%s is docker.io by another name: say docker.io", text)
+	}
+	return text, nil
+}
+
+// maxPrefix leaves most of a name's 255 bytes to what comes after the prefix.
+const maxPrefix = 64
+
+// hostedPrefix takes a first element that clients take for a registry, so that no name at Docker Hub can begin with it.
+func hostedPrefix(text string) (string, error) {
+	const want = "want lower case letters and digits with a dot among them, such as farm.internal"
+	switch {
+	case text == "":
+		return "", nil
+	case len(text) > maxPrefix:
+		return "", fmt.Errorf("%.20q… is %d bytes long: want at most %d", text, len(text), maxPrefix)
+	case !prefixPattern.MatchString(text) || !strings.Contains(text, "."):
+		return "", fmt.Errorf("%q cannot begin a name: %s", text, want)
+	}
+	if _, err := netip.ParseAddr(text); err == nil {
+		return "", fmt.Errorf("%q is an address: %s", text, want)
 	}
 	return text, nil
 }

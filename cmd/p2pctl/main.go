@@ -1,4 +1,4 @@
-// Command p2pctl shows operators the farm, by asking the node on this host.
+// Command p2pctl shows operators the farm and steers it, by asking the node on this host.
 package main
 
 import (

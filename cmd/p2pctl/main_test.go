@@ -34,7 +34,7 @@ func TestStories(t *testing.T) {
 			env.Setenv(addressEnv, "unix://"+filepath.Join(env.WorkDir, "p2pd.sock"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": daemon, "exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": daemon, "door": door, "exits": exits},
 		Condition: func(cond string) (bool, error) {
 			_, err := os.Stat(defaultSockets[0])
 			return cond == "installed" && err == nil, nil

@@ -79,8 +79,13 @@ func size(n int64) string {
 
 // colours tells whether w is a terminal whose user has not turned colours off (https://no-color.org).
 func colours(w io.Writer) bool {
+	return os.Getenv("NO_COLOR") == "" && terminal(w)
+}
+
+// terminal tells whether w is one that can move its cursor.
+func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !ok || os.Getenv("TERM") == "dumb" {
 		return false
 	}
 	info, err := f.Stat()

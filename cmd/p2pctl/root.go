@@ -28,23 +28,23 @@ type options struct {
 	socket, address string
 	output          string
 	timeout         time.Duration
-	stdout          io.Writer
+	stdout, stderr  io.Writer
 }
 
-func newRoot(stdout io.Writer) *cobra.Command {
-	o := &options{stdout: stdout}
+func newRoot(stdout, stderr io.Writer) *cobra.Command {
+	o := &options{stdout: stdout, stderr: stderr}
 	root := &cobra.Command{
 		Use:   "p2pctl",
-		Short: "Show the farm, by asking the node on this host",
-		Long: `p2pctl shows the farm, by asking the node on this host.
+		Short: "Show and steer the farm, by asking the node on this host",
+		Long: `p2pctl shows and steers the farm, by asking the node on this host.
 
 It looks for the node at --socket or --address, else at ` + addressEnv + ` in the
 environment, else at the socket /run/p2pd/p2pd.sock, /var/lib/p2pd/p2pd.sock or
 ./.p2pd/p2pd.sock, whichever answers, else at ` + defaultHTTP + `.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 degraded (a member did not
-answer, an alarm, a ring that differs, an upstream that no member reaches),
-4 no node answers.`,
+answer, an alarm, a ring that differs, an upstream that no member reaches, a
+catalog in trouble, hosted blobs below their copies), 4 no node answers.`,
 		SilenceUsage: true, SilenceErrors: true,
 		Args:              cobra.NoArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return o.check() },
@@ -54,9 +54,9 @@ answer, an alarm, a ring that differs, an upstream that no member reaches),
 	flags.StringVar(&o.socket, "socket", "", "path of the node's unix socket")
 	flags.StringVar(&o.address, "address", "", "address of the node: unix:///path or http://host:port")
 	flags.StringVarP(&o.output, "output", "o", "table", "how to show results: table or json")
-	flags.DurationVar(&o.timeout, "timeout", 2*time.Second, "how long nodes may take to answer")
+	flags.DurationVar(&o.timeout, "timeout", 2*time.Second, "how long nodes may take to say how they are")
 	root.MarkFlagsMutuallyExclusive("socket", "address")
-	root.AddCommand(newStatus(o), newMembers(o), newVersion(o))
+	root.AddCommand(newStatus(o), newMembers(o), newCatalog(o), newGC(o), newVersion(o))
 	return root
 }
 

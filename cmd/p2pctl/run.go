@@ -22,7 +22,7 @@ const (
 
 // run is the program: results go to stdout, all else to stderr.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot(stdout)
+	root := newRoot(stdout, stderr)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -62,5 +62,12 @@ func work(f func(ctx context.Context) error) func(*cobra.Command, []string) erro
 			return &ending{exitUnreachable, err}
 		}
 		return &ending{exitFailed, err}
+	}
+}
+
+// workOn is work with the command's one argument.
+func workOn(f func(ctx context.Context, arg string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		return work(func(ctx context.Context) error { return f(ctx, args[0]) })(cmd, args)
 	}
 }

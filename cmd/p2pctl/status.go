@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,6 +47,9 @@ func (o *options) status(ctx context.Context) error {
 func statusText(s adminapi.FarmStatus, colour bool) string {
 	var out strings.Builder
 	out.WriteString(summary(s) + "\n\n" + memberTable(s).String())
+	if s.Catalog != nil || s.Hosted != nil {
+		out.WriteString("\n" + hostedLines(s))
+	}
 	if len(s.Warnings) > 0 {
 		out.WriteByte('\n')
 	}
@@ -64,6 +69,44 @@ func summary(s adminapi.FarmStatus) string {
 		plural(t.Blobs, "blob"), size(max(t.SavedBytes, 0)), ratio(t.Served))
 }
 
+// hostedLines say what the farm keeps of its own, and how its catalog stands.
+func hostedLines(s adminapi.FarmStatus) string {
+	var out strings.Builder
+	if h := s.Hosted; h != nil {
+		line := fmt.Sprintf("hosted under %s: %s in %s of blobs, %d of each wanted", h.Prefix, size(h.Bytes),
+			count(h.Blobs, "copy", "copies"), h.Copies)
+		if h.BelowCopies > 0 {
+			line += fmt.Sprintf(", %d below that, %d being copied again", h.BelowCopies, h.Repairing)
+		}
+		if h.Uploads > 0 {
+			line += ", " + plural(h.Uploads, "upload") + " open"
+		}
+		out.WriteString(printable(line) + "\n")
+	}
+	if c := s.Catalog; c != nil {
+		out.WriteString(printable(farmCatalogLine(*c)) + "\n")
+	}
+	return out.String()
+}
+
+// farmCatalogLine names the states of members that are no voters.
+func farmCatalogLine(c adminapi.FarmCatalog) string {
+	line := "catalog: none yet"
+	if c.ID != "" {
+		leader := "no leader"
+		if c.Leader != "" {
+			leader = "leader " + c.Leader
+		}
+		line = fmt.Sprintf("catalog %s: %s, %s, commit %d", short(c.ID), plural(c.Voters, "voter"), leader, c.Commit)
+	}
+	for _, state := range slices.Sorted(maps.Keys(c.States)) {
+		if state != adminapi.CatalogVoter {
+			line += fmt.Sprintf(", %d %s", c.States[state], state)
+		}
+	}
+	return line
+}
+
 func ratio(s adminapi.Served) string {
 	if s.Bytes() == 0 {
 		return "-"
@@ -71,11 +114,13 @@ func ratio(s adminapi.Served) string {
 	return strconv.FormatFloat(100*s.HitRatio, 'f', 1, 64) + "%"
 }
 
-func plural(n int, word string) string {
+func plural(n int, word string) string { return count(n, word, word+"s") }
+
+func count(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + word
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %ss", n, word)
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func memberTable(s adminapi.FarmStatus) *table {

@@ -45,6 +45,12 @@ func assemble(cfg config.Config) (node.Config, error) {
 
 	c.Store.MaxBytes, c.Store.MinFreeBytes = cfg.Cache.MaxSize.Of(disk), cfg.Cache.MinFree.Of(disk)
 	c.Store.ScrubInterval = cfg.Cache.ScrubInterval
+	c.Hosted = node.Hosted{
+		Prefix: cfg.Hosted.Prefix, Copies: cfg.Hosted.Copies, MinCopies: cfg.Hosted.MinCopies, RepairRate: cfg.Hosted.RepairRate,
+		CompareEvery: cfg.Hosted.CompareInterval, GCEvery: cfg.Hosted.GCInterval, Grace: cfg.Hosted.GCGrace,
+	}
+	c.Store.MaxUpload, c.Store.MaxUploads, c.Store.UploadExpiry = cfg.Hosted.MaxUpload, cfg.Hosted.MaxUploads, cfg.Hosted.UploadExpiry
+	c.Registry.SlowestUpload = cfg.Hosted.SlowestUpload
 	c.Transfer.Upload, c.Transfer.Download = cfg.Limits.Upload, cfg.Limits.Download
 	c.UpstreamRate = cfg.Limits.Upstream
 	c.Transfer.Budget = cfg.Limits.Memory

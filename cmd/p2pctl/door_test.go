@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pullonce/pullonce/adminapi"
+)
+
+// door DIR SOCKET serves the admin API of a node on a unix socket until the story ends; door DIR http does on loopback,
+// and names it in P2PCTL_ADDRESS. DIR says what the node knows, see scripted.
+func door(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: door DIR SOCKET|http")
+	}
+	cfg, network, address := adminapi.Default(), "unix", ts.MkAbs(args[1])
+	if args[1] == "http" {
+		network, address, cfg.Socket = "tcp", "127.0.0.1:0", "/run/p2pd/p2pd.sock"
+	} else {
+		cfg.UnixSocket = true
+	}
+	listener, err := net.Listen(network, address)
+	ts.Check(err)
+	if network == "tcp" {
+		ts.Setenv(addressEnv, "http://"+listener.Addr().String())
+	}
+	log := slog.New(slog.DiscardHandler)
+	server := adminapi.NewServer(adminapi.New(cfg, scripted{ts.MkAbs(args[0])}, nil, log), log)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener)
+	}()
+	ts.Defer(func() {
+		_ = server.Close()
+		<-served
+	})
+}
+
+// scripted is a node that knows what the files of a folder say: catalog.json, recovered.json, collected.json and backup.
+// A file quorum has it refuse to replace the catalog, no-quorum to do what needs one, cut to end a backup early. It
+// writes done, and restored.
+type scripted struct{ dir string }
+
+func (s scripted) Node(context.Context) (adminapi.NodeStatus, error) {
+	return adminapi.NodeStatus{ID: "alpha-1f", Farm: "lab"}, nil
+}
+func (s scripted) Members(context.Context) ([]adminapi.Member, error) { return nil, nil }
+func (s scripted) Ask(context.Context, string) (adminapi.NodeStatus, error) {
+	return adminapi.NodeStatus{}, errors.New("nobody is there")
+}
+func (s scripted) Ready() error { return nil }
+
+func (s scripted) has(name string) bool {
+	_, err := os.Stat(filepath.Join(s.dir, name))
+	return err == nil
+}
+
+func (s scripted) read(name string, v any) error {
+	raw, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err == nil {
+		err = json.Unmarshal(raw, v)
+	}
+	return err
+}
+
+// done notes what was done, unless the catalog has a quorum that is not to be replaced.
+func (s scripted) done(force bool, what string, args ...any) error {
+	if s.has("quorum") && !force {
+		return adminapi.ErrQuorum
+	}
+	return os.WriteFile(filepath.Join(s.dir, "done"), fmt.Appendf(nil, what+"\n", args...), 0o600)
+}
+
+func (s scripted) CatalogStatus(context.Context) (status adminapi.CatalogStatus, err error) {
+	return status, s.read("catalog.json", &status)
+}
+
+func (s scripted) Backup(_ context.Context, w io.Writer) error {
+	if s.has("no-quorum") {
+		return fmt.Errorf("%w: no leader is known", adminapi.ErrNoQuorum)
+	}
+	raw, err := os.ReadFile(filepath.Join(s.dir, "backup"))
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(raw); err != nil {
+		return err
+	}
+	if s.has("cut") {
+		return errors.New("the disk went away")
+	}
+	return nil
+}
+
+func (s scripted) Restore(_ context.Context, backup io.Reader, force bool) error {
+	raw, err := io.ReadAll(backup)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(string(raw), "p2pcatl") {
+		return fmt.Errorf("restore catalog: %w", adminapi.ErrBadBackup)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "restored"), raw, 0o600); err != nil {
+		return err
+	}
+	return s.done(force, "restore %v", force)
+}
+
+func (s scripted) Recover(_ context.Context, force bool) (r adminapi.Recovered, err error) {
+	return r, errors.Join(s.done(force, "recover %v", force), s.read("recovered.json", &r))
+}
+
+func (s scripted) Bootstrap(context.Context) error { return s.done(false, "bootstrap") }
+func (s scripted) Leave(context.Context) error     { return s.done(true, "leave") }
+
+func (s scripted) Collect(_ context.Context, dryRun bool) (c adminapi.Collected, err error) {
+	if s.has("no-quorum") {
+		return c, adminapi.ErrNoQuorum
+	}
+	return c, errors.Join(s.done(true, "collect %v", dryRun), s.read("collected.json", &c))
+}
