@@ -184,7 +184,7 @@ func (s *Store) changeMeta(d oci.Digest, change func(meta) meta) error {
 		if after.same(before) {
 			return nil
 		}
-		if after.Hosted != before.Hosted {
+		if !after.sameMarks(before) {
 			return s.setMeta(e, after)
 		}
 		s.saveMeta(e, after)
@@ -242,6 +242,7 @@ func (s *Store) noteMeta(e *entry, m meta) {
 	e.mu.Lock()
 	e.meta, e.stamp = m, mark
 	e.mu.Unlock()
+	s.sort(e)
 	s.index.putEntry(e)
 }
 

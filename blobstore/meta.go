@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -17,6 +18,7 @@ type Origin struct {
 	Repository oci.Repository // the repository that has confirmed the blob; it is linked. The zero Repository links none
 	MediaType  string         // "" when not known
 	Hosted     bool           // it was pushed to the farm itself: there is no other place to fetch it from, and it is never evicted
+	Note       []byte         // put beside it when it has no note yet (see SetNote)
 }
 
 // A meta is what the sidecar beside a blob keeps: what cannot be recomputed from the blob's bytes.
@@ -26,6 +28,7 @@ type meta struct {
 	Origin    oci.Repository   `json:"origin,omitzero"`
 	Hosted    bool             `json:"hosted,omitempty"`
 	Links     []oci.Repository `json:"links,omitempty"` // sorted; never changed in place
+	Note      []byte           `json:"note,omitempty"`  // means something to others only; never changed in place
 }
 
 func (m meta) marshal() []byte {
@@ -87,7 +90,12 @@ func (m meta) withoutLink(repo oci.Repository) meta {
 
 // same tells whether other, which came of m or the other way round, says the same.
 func (m meta) same(other meta) bool {
-	return len(m.Links) == len(other.Links) && m.MediaType == other.MediaType && m.Hosted == other.Hosted
+	return len(m.Links) == len(other.Links) && m.MediaType == other.MediaType && m.sameMarks(other)
+}
+
+// sameMarks tells whether other says the same of what must not be forgotten.
+func (m meta) sameMarks(other meta) bool {
+	return m.Hosted == other.Hosted && bytes.Equal(m.Note, other.Note)
 }
 
 // withOrigin is m after o confirmed the blob.
@@ -99,6 +107,9 @@ func (m meta) withOrigin(o Origin) meta {
 		m.Origin = o.Repository
 	}
 	m.Hosted = m.Hosted || o.Hosted
+	if len(m.Note) == 0 {
+		m.Note = bytes.Clone(o.Note)
+	}
 	return m.withLink(o.Repository)
 }
 
@@ -111,6 +122,9 @@ func (m meta) merged(other meta) meta {
 		m.Origin = other.Origin
 	}
 	m.Hosted = m.Hosted || other.Hosted
+	if len(m.Note) == 0 {
+		m.Note = other.Note
+	}
 	for _, repo := range other.Links {
 		m = m.withLink(repo)
 	}

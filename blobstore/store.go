@@ -48,6 +48,8 @@ type Store struct {
 	entries  map[oci.Digest]*entry       // whole blobs
 	partials map[oci.Digest]*Partial     // open partial blobs
 	idle     map[oci.Digest]*idlePartial // partial blobs on disk that nobody has open
+	hosted   map[oci.Digest]*entry       // those of entries that are
+	changes  uint64                      // of what is hosted
 	bytes    int64                       // of whole blobs
 	closed   bool
 
@@ -90,6 +92,7 @@ func open(cfg Config, log *slog.Logger, d disk) (*Store, error) {
 		seed:      maphash.MakeSeed(),
 		used:      make(map[*entry]struct{}),
 		entries:   make(map[oci.Digest]*entry),
+		hosted:    make(map[oci.Digest]*entry),
 		partials:  make(map[oci.Digest]*Partial),
 		idle:      make(map[oci.Digest]*idlePartial),
 		recheck:   make(chan *Partial, 64),
@@ -211,6 +214,7 @@ func (s *Store) forget(d oci.Digest) *entry {
 	if e != nil {
 		delete(s.entries, d)
 		s.bytes -= e.size()
+		s.unhost(d)
 	}
 	s.mu.Unlock()
 	s.manifests.remove(d)
@@ -229,6 +233,7 @@ func (s *Store) adopt(e *entry) {
 	s.entries[e.digest] = e
 	s.bytes += e.size()
 	s.mu.Unlock()
+	s.sort(e)
 	s.index.putEntry(e)
 }
 

@@ -38,6 +38,7 @@ type Upload struct {
 	saved   int64     // the offset in the state file
 	savedAt time.Time // the last try
 	flushed int64     // the kernel was asked to write what is before
+	left    int64     // the kernel has let go what is before
 	durable bool      // the files are found after a power cut
 	ended   bool      // committed, cancelled or given back
 	broken  error     // where the upload stands is not known any more
@@ -80,6 +81,7 @@ func (u *Upload) Append(ctx context.Context, r io.Reader) (int64, error) {
 		return 0, u.errorf("append to", err)
 	}
 	defer u.store.uploads.leave()
+	u.store.uploads.complete(u.session, oci.Digest{}) // a commit may have failed before
 	begin := u.Offset()
 	err := u.take(ctx, r)
 	if saveErr := u.save(); saveErr != nil {
@@ -147,30 +149,37 @@ func (u *Upload) fill(ctx context.Context, r io.Reader, buf []byte) (n int, err 
 	return n, err
 }
 
-// keep writes data at the end of the upload.
-func (u *Upload) keep(data []byte) error {
-	if len(data) == 0 {
+// keep writes what follows at the end of the upload, in however many parts it is.
+func (u *Upload) keep(parts ...[]byte) error {
+	s, off, n := u.store, u.Offset(), int64(0)
+	for _, part := range parts {
+		n += int64(len(part))
+	}
+	if n == 0 {
 		return nil
 	}
-	s, off := u.store, u.Offset()
-	err := u.reserve(off + int64(len(data)))
+	err := u.reserve(off + n)
 	if err == nil {
-		err = s.disk.writeAt(u.file, off, data)
+		err = s.disk.writeAt(u.file, off, parts...)
 		if err != nil && s.relieve(err, oci.Digest{}) {
-			err = s.disk.writeAt(u.file, off, data)
+			err = s.disk.writeAt(u.file, off, parts...)
 		}
 	}
 	if err != nil {
 		s.raise("upload not kept", err)
 		return fmt.Errorf("%w: %w", ErrNotKept, err)
 	}
-	off += int64(len(data))
+	off += n
 	u.moveTo(off)
 	s.uploads.set(u.session, off, max(off, u.session.room))
-	if off-u.flushed >= flushStep {
-		// Best effort: what it cannot begin, the sync does.
-		_ = unix.SyncFileRange(int(u.file.Fd()), u.flushed, off-u.flushed, unix.SYNC_FILE_RANGE_WRITE)
-		u.flushed = off
+	if off-u.flushed < flushStep {
+		return nil
+	}
+	// Best effort: what it cannot begin, the sync does.
+	_ = unix.SyncFileRange(int(u.file.Fd()), u.flushed, off-u.flushed, unix.SYNC_FILE_RANGE_WRITE)
+	u.flushed = off
+	if u.session.guest {
+		return u.release()
 	}
 	return nil
 }
@@ -248,11 +257,14 @@ func (u *Upload) Cancel() error {
 	return u.errorf("cancel", err)
 }
 
-// Close gives the upload back, so that another can go on with it. After Commit or Cancel it does nothing; it may be
-// called twice.
+// Close gives the upload back, so that another can go on with it; one of StartIncoming is cancelled. After Commit or
+// Cancel it does nothing; it may be called twice.
 func (u *Upload) Close() error {
 	if u.ended {
 		return nil
+	}
+	if u.session.guest {
+		return u.Cancel()
 	}
 	u.ended = true
 	err := u.file.Close()

@@ -21,6 +21,7 @@ func (u *Upload) Commit(ctx context.Context, d oci.Digest, o Origin) error {
 	if err != nil {
 		return u.errorf("commit", err)
 	}
+	u.store.uploads.complete(u.session, d)
 	if err := u.save(); err != nil {
 		u.store.raise("upload not put down", err)
 		return u.errorf("commit", fmt.Errorf("%w: %w", ErrNotKept, err))

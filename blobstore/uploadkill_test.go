@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func uploadData(seed uint64) []byte {
 }
 
 // uploadUntilKilled makes uploads and says after each step what it was promised: "begun SEED ID", "at SEED OFFSET",
-// "whole SEED".
+// "whole SEED". Every third blob is sent by a peer, with a note that changes: "whole SEED", "noted SEED".
 func uploadUntilKilled(dir, seedText string) {
 	var seed uint64
 	_, _ = fmt.Sscan(seedText, &seed)
@@ -47,6 +48,9 @@ func uploadUntilKilled(dir, seedText string) {
 
 func uploadOnce(s *blobstore.Store, seed uint64, r *rand.Rand) error {
 	data := uploadData(seed)
+	if seed%3 == 2 {
+		return receiveOnce(s, seed, data)
+	}
 	u, err := s.StartUpload(team, oci.SHA256)
 	if err != nil {
 		return err
@@ -66,11 +70,34 @@ func uploadOnce(s *blobstore.Store, seed uint64, r *rand.Rand) error {
 	return nil
 }
 
+func receiveOnce(s *blobstore.Store, seed uint64, data []byte) error {
+	u, err := s.StartIncoming(oci.SHA256, int64(len(data)))
+	if err != nil {
+		return err
+	}
+	var freed atomic.Int64
+	if err := u.AppendPortions(context.Background(), portions(data, mebi, &freed)); err != nil {
+		return err
+	}
+	o := pushed
+	o.Note = []byte("first")
+	if err := u.Commit(context.Background(), blobstoretest.Digest(data), o); err != nil {
+		return err
+	}
+	fmt.Println("whole", seed)
+	if err := s.SetNote(blobstoretest.Digest(data), []byte("second")); err != nil {
+		return err
+	}
+	fmt.Println("noted", seed)
+	return nil
+}
+
 // promises are what an uploading child said before it was killed.
 type promises struct {
 	ids     map[uint64]string
 	offsets map[uint64]int64
 	whole   map[uint64]bool
+	noted   map[uint64]bool
 }
 
 func TestAKillAtAnyMomentLeavesUploadsThatGoOn(t *testing.T) {
@@ -103,7 +130,7 @@ func killUploads(t *testing.T, dir string, round int) promises {
 	}
 	killer := time.AfterFunc(time.Duration(rand.Int64N(int64(500*time.Millisecond))), func() { _ = child.Process.Kill() })
 	defer killer.Stop()
-	said := promises{map[uint64]string{}, map[uint64]int64{}, map[uint64]bool{}}
+	said := promises{map[uint64]string{}, map[uint64]int64{}, map[uint64]bool{}, map[uint64]bool{}}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		var what, rest string
 		var seed uint64
@@ -117,6 +144,8 @@ func killUploads(t *testing.T, dir string, round int) promises {
 			said.offsets[seed] = offset
 		case "whole":
 			said.whole[seed] = true
+		case "noted":
+			said.noted[seed] = true
 		default:
 			t.Errorf("child: %s", lines.Text())
 		}
@@ -155,6 +184,14 @@ func resumeUploads(t *testing.T, dir string, said promises) (resumed int) {
 			resumed++
 		}
 		wantBlob(t, s, d, data)
+	}
+	for seed := range said.whole {
+		data := uploadData(seed)
+		d := blobstoretest.Digest(data)
+		wantBlob(t, s, d, data)
+		if note := string(s.Note(d)); seed%3 == 2 && note != "second" && (note != "first" || said.noted[seed]) {
+			t.Errorf("note %q; its change was promised: %v", note, said.noted[seed])
+		}
 	}
 	wantNoUploads(t, s, dir)
 	return resumed

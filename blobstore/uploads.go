@@ -26,19 +26,34 @@ const (
 type uploads struct {
 	appends chan struct{} // one slot for each upload that takes bytes now
 
-	mu    sync.Mutex
-	known map[string]*session
-	bytes int64 // that are on disk
-	room  int64 // that are on disk or have their room
+	mu     sync.Mutex
+	known  map[string]*session
+	guests int   // sessions of known that peers send
+	bytes  int64 // that are on disk
+	room   int64 // that are on disk or have their room
 }
 
 // A session is an upload as the store knows it whether or not somebody has it open.
 type session struct {
 	id      string
+	guest   bool // a peer sends it: it has no state on disk, and nobody goes on with it
 	held    bool // somebody has it open
 	bytes   int64
 	room    int64
 	lastUse time.Time
+
+	hash    string        // the algorithm by which its bytes are hashed as they come
+	whole   oci.Digest    // all bytes are there, and are this blob
+	gone    bool          // it was committed or removed
+	changed chan struct{} // closed at the next change; nil when nobody waits for one
+}
+
+// wake tells the followers that something has changed. The caller holds the lock.
+func (se *session) wake() {
+	if se.changed != nil {
+		close(se.changed)
+		se.changed = nil
+	}
 }
 
 func newUploads() *uploads {
@@ -65,14 +80,32 @@ func (u *uploads) set(se *session, bytes, room int64) {
 	defer u.mu.Unlock()
 	u.bytes += bytes - se.bytes
 	u.room += room - se.room
+	if bytes != se.bytes {
+		se.wake()
+	}
 	se.bytes, se.room = bytes, room
 }
 
-// total is how many sessions there are, the bytes that they have on disk and the bytes that are theirs to take.
+// hashedBy notes the algorithm of a session.
+func (u *uploads) hashedBy(se *session, algorithm string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	se.hash = algorithm
+}
+
+// complete notes that all bytes of a session are there, and that they are d.
+func (u *uploads) complete(se *session, d oci.Digest) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	se.whole = d
+	se.wake()
+}
+
+// total is how many clients send, the bytes that all sessions have on disk and the bytes that are theirs to take.
 func (u *uploads) total() (n int, bytes, room int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return len(u.known), u.bytes, u.room
+	return len(u.known) - u.guests, u.bytes, u.room
 }
 
 // hold takes a session for one holder. The error is oci.ErrNotFound or ErrBusy.
@@ -97,22 +130,41 @@ func (u *uploads) giveBack(se *session) {
 }
 
 func (u *uploads) forget(se *session) {
-	u.set(se, 0, 0)
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if se.gone {
+		return
+	}
+	se.gone = true
+	u.bytes -= se.bytes
+	u.room -= se.room
+	if se.guest {
+		u.guests--
+	}
 	delete(u.known, se.id)
+	se.wake()
 }
 
 // add makes a new session known and held. The error is ErrTooManyUploads.
 func (u *uploads) add(id string, limit int) (*session, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.known) >= limit {
+	if len(u.known)-u.guests >= limit {
 		return nil, fmt.Errorf("%w: %d", ErrTooManyUploads, limit)
 	}
 	se := &session{id: id, held: true, lastUse: time.Now()}
 	u.known[id] = se
 	return se, nil
+}
+
+// addGuest is add for what a peer sends; how many do is up to the caller.
+func (u *uploads) addGuest(id string) *session {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	se := &session{id: id, guest: true, held: true, lastUse: time.Now()}
+	u.known[id] = se
+	u.guests++
+	return se
 }
 
 // expired holds the sessions that nobody used for so long.
@@ -152,6 +204,7 @@ func (s *Store) StartUpload(repo oci.Repository, algorithm string) (*Upload, err
 	if err != nil {
 		return nil, fmt.Errorf("start upload: %w", err)
 	}
+	s.uploads.hashedBy(se, algorithm)
 	u := &Upload{store: s, session: se, tally: piece.NewTally(algorithm), repo: repo, created: time.Now()}
 	if err := u.create(); err != nil {
 		s.removeUpload(se)
@@ -162,13 +215,13 @@ func (s *Store) StartUpload(repo oci.Repository, algorithm string) (*Upload, err
 }
 
 // create makes the files of a new upload. They are synced with the first bytes: a power cut may lose an upload that has
-// none, which costs its client no byte.
+// none, which costs its client no byte. What a peer sends has no state, so that the next start cleans what a crash left.
 func (u *Upload) create() (err error) {
 	if err := u.store.makeDirs(uploadsDir); err != nil {
 		return err
 	}
 	u.file, err = u.store.disk.open(u.store.root, uploadPath(u.ID(), dataSuffix), os.O_RDWR|os.O_CREATE|os.O_EXCL)
-	if err != nil {
+	if err != nil || u.session.guest {
 		return err
 	}
 	if err := u.writeState(false); err != nil {
@@ -243,6 +296,7 @@ func (s *Store) walkUploads() error {
 			continue
 		}
 		se := &session{id: id, lastUse: st.lastUse}
+		se.hash = st.tally.Algorithm()
 		s.uploads.known[id] = se
 		s.uploads.set(se, st.tally.Size(), info.Size())
 	}

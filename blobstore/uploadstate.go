@@ -100,6 +100,9 @@ func (u *Upload) save() error {
 	if u.Offset() == u.saved {
 		return nil
 	}
+	if u.session.guest {
+		return u.saveGuest()
+	}
 	err := u.store.disk.syncData(u.file)
 	if err == nil {
 		err = u.writeState(true)
@@ -115,4 +118,12 @@ func (u *Upload) save() error {
 	}
 	u.saved, u.durable = u.Offset(), true
 	return nil
+}
+
+// saveGuest puts the bytes down, of which no state is kept: whoever sends them begins anew.
+func (u *Upload) saveGuest() error {
+	if u.broken = u.store.disk.syncData(u.file); u.broken == nil {
+		u.saved = u.Offset()
+	}
+	return u.broken
 }

@@ -105,6 +105,7 @@ func (s *Store) adoptFile(d oci.Digest, file, sidecar fs.DirEntry, known map[oci
 	s.entries[d] = e
 	s.bytes += info.Size()
 	s.mu.Unlock()
+	s.sort(e)
 	if !remembered || k.stamp != e.stamp {
 		s.index.putEntry(e)
 	}

@@ -15,6 +15,9 @@ import (
 
 // Blob serves the registry door: from disk, or as it arrives.
 func (n *Node) Blob(ctx context.Context, repo oci.Repository, d oci.Digest, ranged bool) (registryapi.Blob, error) {
+	if n.hosts(repo) {
+		return n.hostedBlob(ctx, repo, d, ranged)
+	}
 	if _, err := n.upstreams.of(repo); err != nil {
 		return nil, err
 	}
@@ -159,6 +162,9 @@ func (n *Node) linkedSize(repo oci.Repository, d oci.Digest) int64 {
 
 // StatBlob serves the registry door. It never makes the farm fetch the blob.
 func (n *Node) StatBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
+	if n.hosts(repo) {
+		return n.hostedStat(ctx, repo, d)
+	}
 	if _, err := n.upstreams.of(repo); err != nil {
 		return 0, err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/catalog"
 	"github.com/pullonce/pullonce/gossip"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
@@ -35,6 +36,8 @@ type Config struct {
 	Store      blobstore.Config
 	Transfer   transfer.Config
 	Upstreams  map[string]Upstream // by name
+	Hosted     Hosted
+	Catalog    catalog.Config // the node fills in where it is and who the node is
 	// UpstreamRate limits what is read from all upstreams together, in bytes a second; 0 is no limit.
 	UpstreamRate int64
 	Egress       Egress
@@ -42,6 +45,16 @@ type Config struct {
 
 	// StopGrace is how long responses that are on their way may take to end when the node stops.
 	StopGrace time.Duration
+}
+
+// Hosted says how the farm keeps what is pushed to it.
+type Hosted struct {
+	Prefix            string // first element of hosted names; "" hosts none
+	Copies, MinCopies int    // nodes that keep each blob, and those that must have it before a push is answered
+	RepairRate        int64  // bytes a second of copies that were lost; 0 is no limit
+	CompareEvery      time.Duration
+	GCEvery           time.Duration // 0 is never
+	Grace             time.Duration // how long a blob is kept that no manifest needs
 }
 
 // An Upstream is one registry outside the farm, and how its tags are remembered.
@@ -77,7 +90,12 @@ func Default(dir string) Config {
 		AdminListen: "127.0.0.1:5080", TrustMode: "none",
 		Partitions: 16384, Store: blobstore.Default(dir), Transfer: transfer.Default(),
 		Upstreams: map[string]Upstream{oci.DockerHub: {Client: hub, TagTTL: time.Minute}},
-		Egress:    EgressAuto, Prefetch: true, StopGrace: 20 * time.Second,
+		Catalog:   catalog.Default(),
+		Hosted: Hosted{
+			Prefix: "farm.internal", Copies: 3, MinCopies: 2, RepairRate: 64 << 20,
+			CompareEvery: time.Minute, GCEvery: 24 * time.Hour, Grace: time.Hour,
+		},
+		Egress: EgressAuto, Prefetch: true, StopGrace: 20 * time.Second,
 	}
 }
 
@@ -101,6 +119,21 @@ func (c Config) Validate() error {
 	}
 	if _, ok := c.Upstreams[c.Registry.Names.Default]; !ok {
 		errs = append(errs, fmt.Errorf("node: default upstream %q is not among the upstreams", c.Registry.Names.Default))
+	}
+	return errors.Join(append(errs, c.Hosted.validate(c.Upstreams))...)
+}
+
+func (h Hosted) validate(upstreams map[string]Upstream) error {
+	var errs []error
+	if _, ok := upstreams[h.Prefix]; ok {
+		errs = append(errs, fmt.Errorf("node: hosted prefix %q is an upstream", h.Prefix))
+	}
+	if h.MinCopies < 1 || h.Copies < h.MinCopies {
+		errs = append(errs, fmt.Errorf("node: %d copies of what is hosted, at least %d", h.Copies, h.MinCopies))
+	}
+	if h.RepairRate < 0 || h.CompareEvery <= 0 || h.GCEvery < 0 || h.Grace < 0 {
+		errs = append(errs, fmt.Errorf("node: repair rate %d, compare every %v, collect every %v, grace %v: out of bounds",
+			h.RepairRate, h.CompareEvery, h.GCEvery, h.Grace))
 	}
 	return errors.Join(errs...)
 }

@@ -12,7 +12,10 @@ import (
 
 // Document answers peers that take this node for the owner of a document, or for one that holds it.
 func (n *Node) Document(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
-	if _, err := n.upstreams.of(q.Repository); err != nil {
+	if n.hosts(q.Repository) && !q.Held {
+		return n.hostedDocument(ctx, q)
+	}
+	if _, err := n.upstreams.of(q.Repository); err != nil && !n.hosts(q.Repository) {
 		return transfer.Answer{}, err
 	}
 	if q.Held {

@@ -180,7 +180,7 @@ func (n *Node) buildAdmin() {
 			continue
 		}
 		cfg := adminapi.Default()
-		cfg.Version = n.cfg.Version
+		cfg.Version, cfg.Socket = n.cfg.Version, n.cfg.AdminSocket
 		if l == n.adminSock {
 			cfg.UnixSocket, cfg.Profiles = true, true
 		} else {

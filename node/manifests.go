@@ -12,6 +12,9 @@ import (
 
 // Manifest serves the registry door.
 func (n *Node) Manifest(ctx context.Context, repo oci.Repository, ref oci.Reference, accept []string, headOnly bool) (registryapi.Manifest, error) {
+	if n.hosts(repo) {
+		return n.hostedManifest(ctx, repo, ref, headOnly)
+	}
 	d, size, mediaType, stale := ref.Digest, int64(-1), "", false
 	if ref.Tag != "" {
 		r, err := n.resolve(ctx, repo, ref.Tag, accept)

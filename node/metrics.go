@@ -87,6 +87,7 @@ var engineMetrics = [...]engineMetric{
 	{"p2pd_transfer_condemned_lists_total", "Piece lists that did not lead to the digest.", false, func(s transfer.Stats) float64 { return float64(s.Condemned) }},
 	{"p2pd_transfer_takeover_fetches_total", "Fetches taken over from a lost owner.", false, func(s transfer.Stats) float64 { return float64(s.Takeovers) }},
 	{"p2pd_transfer_fallback_fetches_total", "Fetches from the upstream because no owner could be asked.", false, func(s transfer.Stats) float64 { return float64(s.Fallbacks) }},
+	{"p2pd_transfer_yielded_fetches_total", "Fetches left to another node that held the blob's lease.", false, func(s transfer.Stats) float64 { return float64(s.Yields) }},
 	{"p2pd_transfer_lost_peers_total", "Times that a node could not be reached.", false, func(s transfer.Stats) float64 { return float64(s.Lost) }},
 	{"p2pd_transfer_strangers_total", "Connections refused at the peer port because they brought nothing of its protocol.", false, func(s transfer.Stats) float64 { return float64(s.Strangers) }},
 	{"p2pd_transfer_swarms", "Swarms that this node takes part in.", true, func(s transfer.Stats) float64 { return float64(s.Swarms) }},

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +17,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/catalog"
+	"github.com/pullonce/pullonce/copies"
 	"github.com/pullonce/pullonce/gossip"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
@@ -37,6 +38,10 @@ type Node struct {
 	upstreams *upstreams
 	links     *links
 	engine    *transfer.Engine
+	raft      *raftStreams
+	catalog   *catalog.Catalog
+	copies    *copies.Keeper
+	hosting   *hosting
 	prefetch  *prefetch
 	tags      *otter.Cache[tagKey, resolved]
 	flights   flights
@@ -135,29 +140,41 @@ func (n *Node) openFarm(ctx context.Context) error {
 	g := n.cfg.Gossip
 	g.ID, g.BootID, g.Farm, g.Zone, g.Version = n.id, n.boot, n.cfg.Farm, n.cfg.Zone, n.cfg.Version
 	g.PeerAddr, g.Egress = advertise, n.cfg.Egress != EgressNo
-	g.Seeds = slices.Concat(g.Seeds, rememberedPeers(n.cfg.DataDir))
+	g.Known = rememberedPeers(n.cfg.DataDir)
 	if n.gossip, err = gossip.New(g, n.log); err != nil {
 		return err
 	}
 	n.directory = newDirectory(n.gossip, n.cfg.Partitions, n.cfg.DataDir, n.log)
+	n.raft = newRaftStreams(n.peer.Addr())
+	if err := n.openCatalog(); err != nil {
+		return err
+	}
 	t := n.cfg.Transfer
 	t.Self = transfer.Node{ID: n.id, Boot: n.boot, Address: advertise, Zone: n.cfg.Zone}
 	n.engine, err = transfer.New(t, transfer.Parts{
 		Store: n.store, Directory: n.directory, Upstream: n.upstreams, Documents: n, Status: n.statusJSON, Connections: n.upstreams.connections,
+		Streams: n.raft.take, Hosted: n.hosts, Lease: n.catalog,
 	}, n.log)
 	if err != nil {
 		return err
 	}
-	n.metrics.registry.MustRegister(engineCollector{n.engine}, upstreamCollector{n.upstreams})
+	if err := n.openCopies(); err != nil {
+		return err
+	}
+	n.metrics.registry.MustRegister(
+		engineCollector{n.engine}, upstreamCollector{n.upstreams}, copiesCollector{n.copies}, n.catalog.Collector(),
+	)
 	n.prefetch = newPrefetch(n)
 	n.peers = grpc.NewServer(n.engine.ServerOptions()...)
 	n.engine.Attach(n.peers)
+	n.catalog.Register(n.peers)
+	n.copies.Register(n.peers)
 	return nil
 }
 
 // openDoors takes the addresses that clients and operators come to.
 func (n *Node) openDoors() error {
-	handler, err := registryapi.New(n.cfg.Registry, n, n.log, n.metrics.registry)
+	handler, err := n.openDoor()
 	if err != nil {
 		return err
 	}
@@ -186,6 +203,12 @@ func (n *Node) Close() error {
 				errs = append(errs, err)
 			}
 		}
+	}
+	if n.raft != nil {
+		errs = append(errs, n.raft.Close())
+	}
+	if n.catalog != nil {
+		errs = append(errs, n.catalog.Close())
 	}
 	if n.upstreams != nil {
 		n.upstreams.close()
@@ -216,15 +239,20 @@ func (n *Node) RegistryAddresses() []string {
 func (n *Node) Run(ctx context.Context) error {
 	farm, stopFarm := context.WithCancel(context.WithoutCancel(ctx)) // outlives the doors
 	defer stopFarm()
+	wires, stopWires := context.WithCancel(context.WithoutCancel(ctx)) // outlives who speaks over the engine's connections
+	defer stopWires()
 	disk, stopDisk := context.WithCancel(context.WithoutCancel(ctx)) // outlives the farm
 	defer stopDisk()
 	n.life = farm
 
 	g, ctx := errgroup.WithContext(ctx)
-	stores, movers := &errgroup.Group{}, &errgroup.Group{}
+	stores, engine, movers := &errgroup.Group{}, &errgroup.Group{}, &errgroup.Group{}
 	stores.Go(func() error { return quiet(n.store.Run(disk)) })
-	movers.Go(func() error { return quiet(n.engine.Run(farm)) })
+	engine.Go(func() error { return quiet(n.engine.Run(wires)) })
+	movers.Go(func() error { return quiet(n.catalog.Run(farm)) })
+	movers.Go(func() error { return quiet(n.copies.Run(farm)) })
 	movers.Go(func() error { return n.directory.run(farm) })
+	movers.Go(func() error { return n.collectRegularly(farm) })
 	movers.Go(func() error { return n.activate(farm) })
 	movers.Go(func() error { return n.watchEgress(farm) })
 	g.Go(func() error { // a node that stops says so at once
@@ -242,6 +270,8 @@ func (n *Node) Run(ctx context.Context) error {
 	n.flights.stop() // nobody is left who waits for an answer
 	n.background.Wait()
 	err = errors.Join(err, movers.Wait())
+	stopWires()
+	err = errors.Join(err, engine.Wait())
 	stopDisk()
 	return errors.Join(err, stores.Wait(), n.Close())
 }

@@ -56,6 +56,8 @@ func (o operators) Node(context.Context) (adminapi.NodeStatus, error) {
 		},
 		Swarms:            adminapi.Swarms{Now: moved.Swarms, Fetching: moved.Fetching},
 		RingDisagreements: n.gossip.Disagreements(),
+		Catalog:           n.catalogPart(),
+		Hosted:            n.hostedPart(),
 	}
 	if usage.Alarm != "" {
 		s.Alarms = append(s.Alarms, usage.Alarm)

@@ -64,6 +64,13 @@ func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest,
 	return transfer.Body{ReadCloser: s, End: s.End(), Size: s.Size(), Skip: s.Skip()}, nil
 }
 
+// Prepare gets ready to ask for a repository's blobs, beside what else must be done before.
+func (u *upstreams) Prepare(ctx context.Context, repo oci.Repository) {
+	if c, err := u.of(repo); err == nil {
+		c.Prepare(ctx, repo.Path)
+	}
+}
+
 // connections is how many ranges of one blob of a repository may be read at once, 0 when its upstream gives none.
 func (u *upstreams) connections(repo oci.Repository) int {
 	c, err := u.of(repo)

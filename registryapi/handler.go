@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,6 +45,9 @@ func NewHosting(cfg Config, registry Registry, hosting Hosting, log *slog.Logger
 	hosts, err := newHosts(cfg.Listen, cfg.Hosts)
 	if err != nil {
 		return nil, err
+	}
+	if hosting != nil {
+		hosts.names[strings.ToLower(hosting.Prefix())] = true
 	}
 	m, err := newMetrics(reg)
 	if err != nil {
@@ -91,7 +95,7 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 			message: "this registry is a mirror that can only be pulled from",
 		}
 	}
-	q, err := parseRequest(r.URL, h.cfg.Names)
+	q, err := parseRequest(r.URL, h.names(r))
 	w.kind, w.sent = q.kind, h.metrics.sent[q.kind]
 	if err != nil {
 		return err

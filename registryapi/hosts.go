@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/pullonce/pullonce/oci"
 )
 
 // hosts decides which Host headers the door answers to.
@@ -68,6 +71,24 @@ func (h *hosts) allow(host string) bool {
 	}
 	addr = addr.WithZone("").Unmap()
 	return addr.IsLoopback() || h.anyAddr || h.addrs[addr]
+}
+
+// names are by what a request's path names repositories. To a client that asks by the farm's own name, which the hosts
+// file may lead here, the farm is a registry like any other: its repositories are those without a further name.
+func (h *Handler) names(r *http.Request) oci.Names {
+	names := h.cfg.Names
+	if h.asFarm(r) {
+		names.Default = names.HostedPrefix
+	}
+	return names
+}
+
+// asFarm tells whether a request was sent to the farm's own name.
+func (h *Handler) asFarm(r *http.Request) bool {
+	if h.hosting == nil || h.hosts.exact[r.Host] {
+		return false
+	}
+	return strings.EqualFold(strings.TrimSuffix(withoutPort(r.Host), "."), h.hosting.Prefix())
 }
 
 // withoutPort is the host of host:port or [host]:port; what is neither stays as it is.

@@ -29,7 +29,7 @@ func (h *Handler) push(w *response, r *http.Request) error {
 
 // pushed answers a push, or returns an error when nothing of an answer was sent yet.
 func (h *Handler) pushed(w *response, r *http.Request, b *body) error {
-	q, p, err := parsePush(r.URL, h.cfg.Names)
+	q, p, err := parsePush(r.URL, h.names(r))
 	w.kind, w.sent = q.kind, h.metrics.sent[q.kind]
 	if f, ok := errors.AsType[*failure](err); ok && f.unknown != "" {
 		return h.notHosted()

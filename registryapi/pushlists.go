@@ -21,6 +21,9 @@ func (h *Handler) catalog(w *response, r *http.Request, q request) error {
 	}
 	names := []string{}
 	prefix := h.hosting.Prefix() + "/"
+	if h.asFarm(r) {
+		prefix = ""
+	}
 	if q.query.n == "" || n > 0 {
 		ctx, cancel := h.limited(r)
 		defer cancel()

@@ -48,7 +48,7 @@ func (h *Handler) mount(r *http.Request, p push) (bool, error) {
 	var from oci.Repository
 	if p.from != "" {
 		var err error
-		if from, err = h.cfg.Names.Repository(p.from, p.query.ns); err != nil {
+		if from, err = h.names(r).Repository(p.from, p.query.ns); err != nil {
 			return false, nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/internal/bulk"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -34,6 +35,9 @@ func (e *Engine) block(ctx context.Context, w Want, size, off int64, from *Sourc
 	if data := e.blockOnDisk(w.Digest, off, n); data != nil {
 		*from = FromDisk
 		return data, nil
+	}
+	if e.isHosted(w.Repository) {
+		return nil, ErrSwarm // it has no upstream
 	}
 	lost, passed := e.lost.ids(), []string(nil) // those that cannot be reached, and those that cannot reach the upstream
 	for range maxMoves {
@@ -95,7 +99,7 @@ func (e *Engine) blockFrom(ctx context.Context, owner string, w Want, size, off,
 		return nil, err
 	}
 	head := &transferpb.PieceReply{}
-	reply := &bulk{head: head}
+	reply := &bulk.Message{Head: head}
 	err = e.watched(ctx, node, func(ctx context.Context) error {
 		return p.conn.Invoke(ctx, transferpb.Transfer_Range_FullMethodName, &transferpb.RangeRequest{
 			Digest: w.Digest.String(), Upstream: w.Repository.Upstream, Repository: w.Repository.Path,
@@ -111,29 +115,30 @@ func (e *Engine) blockFrom(ctx context.Context, owner string, w Want, size, off,
 		}
 		return nil, &lostError{owner, err}
 	}
-	defer reply.free()
+	defer reply.Free()
 	switch {
 	case head.GetError() != nil:
 		return nil, localError(head.GetError(), owner, w.Digest)
 	case head.GetStatus() != transferpb.PieceReply_STATUS_OK:
 		return nil, ErrSwarm
-	case int64(reply.data.Len()) != n:
-		return nil, fmt.Errorf("block of %s: %s sent %d of %d bytes: %w", w.Digest, owner, reply.data.Len(), n, oci.ErrUnavailable)
+	case int64(reply.Data.Len()) != n:
+		return nil, fmt.Errorf("block of %s: %s sent %d of %d bytes: %w", w.Digest, owner, reply.Data.Len(), n, oci.ErrUnavailable)
 	}
 	e.received(n, node.Zone)
-	return reply.data.Materialize(), nil
+	return reply.Data.Materialize(), nil
 }
 
 // answerRange answers a member that asks the owner for bytes ahead of order.
-func (e *Engine) answerRange(ctx context.Context, q *transferpb.RangeRequest) *bulk {
+func (e *Engine) answerRange(ctx context.Context, q *transferpb.RangeRequest) *bulk.Message {
 	head := &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_ABSENT}
-	reply := &bulk{head: head}
+	reply := &bulk.Message{Head: head}
 	d, err := oci.ParseDigest(q.GetDigest())
 	off, n := q.GetOffset(), q.GetLength()
-	if err != nil || off < 0 || off%BlockSize != 0 || n < 1 || n > BlockSize || n > q.GetSize()-off {
+	repo := oci.Repository{Upstream: q.GetUpstream(), Path: q.GetRepository()}
+	if err != nil || e.isHosted(repo) || off < 0 || off%BlockSize != 0 || n < 1 || n > BlockSize || n > q.GetSize()-off {
 		return reply
 	}
-	w := Want{Repository: oci.Repository{Upstream: q.GetUpstream(), Path: q.GetRepository()}, Digest: d}
+	w := Want{Repository: repo, Digest: d}
 	data, err := e.blockHere(ctx, w, e.lost.ids(), q.GetSize(), off, n)
 	if err == nil {
 		err = e.upload.WaitN(ctx, int(n))
@@ -144,7 +149,7 @@ func (e *Engine) answerRange(ctx context.Context, q *transferpb.RangeRequest) *b
 		head.Error = wireError(err)
 	default:
 		head.Status = transferpb.PieceReply_STATUS_OK
-		reply.data = mem.BufferSlice{mem.SliceBuffer(data)}
+		reply.Data = mem.BufferSlice{mem.SliceBuffer(data)}
 		e.counters.sentBytes.Add(n)
 	}
 	return reply
@@ -233,9 +238,15 @@ func (e *Engine) readBlock(ctx context.Context, w Want, lost []string, size, off
 			return buf, err
 		}
 	}
-	if err := e.fetchBlock(ctx, w, off, buf); err != nil {
+	data, done, err := e.blockByLease(ctx, w, lost, size, off, n)
+	if data == nil && err == nil {
+		data, err = buf, e.fetchBlock(ctx, w, off, buf)
+	}
+	done(err == nil)
+	if err != nil {
 		return nil, err
 	}
+	buf = data
 	if err := p.WriteAhead(off, buf); err != nil && !errors.Is(err, blobstore.ErrWindow) {
 		e.log.Warn("block not kept", slog.String("digest", w.Digest.String()), slog.Any("error", err))
 	}

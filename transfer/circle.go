@@ -43,6 +43,13 @@ func (t *task) circle(at string, waits []string) error {
 	return &redirectError{me}
 }
 
+// goesRound tells whether a node that registers has been here before and at the node that it would be sent to, too: as
+// long as views of the ring differ it would be sent round and round. This node finds out itself who has the blob.
+func (e *Engine) goesRound(q *transferpb.RegisterRequest, to string) bool {
+	tried := q.GetTried()
+	return to != q.GetNode().GetId() && slices.Contains(tried, to) && slices.Contains(tried, e.cfg.Self.ID)
+}
+
 // noteTried remembers a node that was named as a meeting point and sends on: it has no more than this one.
 func (t *task) noteTried(id string) {
 	t.e.holders.remove(t.digest, id)

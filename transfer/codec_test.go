@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pullonce/pullonce/internal/bulk"
 	"github.com/pullonce/pullonce/oci"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 )
@@ -26,10 +27,10 @@ func parts(raw []byte, n int) mem.BufferSlice {
 
 func TestABulkMessageIsThePlainMessageOnTheWire(t *testing.T) {
 	data := bytes.Repeat([]byte("piece"), 1000)
-	codec := newCodec()
-	sent := &bulk{
-		head: &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_OK, Load: 3},
-		data: mem.BufferSlice{mem.SliceBuffer(data)},
+	codec := bulk.NewCodec()
+	sent := &bulk.Message{
+		Head: &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_OK, Load: 3},
+		Data: mem.BufferSlice{mem.SliceBuffer(data)},
 	}
 	wire, err := codec.Marshal(sent)
 	if err != nil {
@@ -43,36 +44,36 @@ func TestABulkMessageIsThePlainMessageOnTheWire(t *testing.T) {
 		t.Errorf("plain message has load %d and %d bytes; want 3 and %d", plain.GetLoad(), len(plain.GetData()), len(data))
 	}
 	for _, frame := range []int{1, 7, 16, 4096, 1 << 20} {
-		got := &bulk{head: &transferpb.PieceReply{}}
+		got := &bulk.Message{Head: &transferpb.PieceReply{}}
 		if err := codec.Unmarshal(parts(wire.Materialize(), frame), got); err != nil {
 			t.Fatalf("frames of %d: %v", frame, err)
 		}
-		if head := got.head.(*transferpb.PieceReply); head.GetLoad() != 3 || !bytes.Equal(got.data.Materialize(), data) {
-			t.Errorf("frames of %d: load %d and %d bytes; want 3 and %d", frame, head.GetLoad(), got.data.Len(), len(data))
+		if head := got.Head.(*transferpb.PieceReply); head.GetLoad() != 3 || !bytes.Equal(got.Data.Materialize(), data) {
+			t.Errorf("frames of %d: load %d and %d bytes; want 3 and %d", frame, head.GetLoad(), got.Data.Len(), len(data))
 		}
-		got.free()
+		got.Free()
 	}
 }
 
 func TestABulkMessageWithoutBytesArrivesAsSuch(t *testing.T) {
-	codec := newCodec()
-	wire, err := codec.Marshal(&bulk{head: &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_BUSY}})
+	codec := bulk.NewCodec()
+	wire, err := codec.Marshal(&bulk.Message{Head: &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_BUSY}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := &bulk{head: &transferpb.PieceReply{}}
-	if err := codec.Unmarshal(wire, got); err != nil || got.data.Len() != 0 {
-		t.Fatalf("Unmarshal = %v with %d bytes; want nil with none", err, got.data.Len())
+	got := &bulk.Message{Head: &transferpb.PieceReply{}}
+	if err := codec.Unmarshal(wire, got); err != nil || got.Data.Len() != 0 {
+		t.Fatalf("Unmarshal = %v with %d bytes; want nil with none", err, got.Data.Len())
 	}
-	if s := got.head.(*transferpb.PieceReply).GetStatus(); s != transferpb.PieceReply_STATUS_BUSY {
+	if s := got.Head.(*transferpb.PieceReply).GetStatus(); s != transferpb.PieceReply_STATUS_BUSY {
 		t.Errorf("status %v; want busy", s)
 	}
 }
 
 func FuzzBulkUnmarshal(f *testing.F) {
-	codec := newCodec()
-	wire, _ := codec.Marshal(&bulk{
-		head: &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_OK}, data: mem.BufferSlice{mem.SliceBuffer("data")},
+	codec := bulk.NewCodec()
+	wire, _ := codec.Marshal(&bulk.Message{
+		Head: &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_OK}, Data: mem.BufferSlice{mem.SliceBuffer("data")},
 	})
 	f.Add(wire.Materialize(), 3)
 	f.Add([]byte{}, 1)
@@ -80,7 +81,7 @@ func FuzzBulkUnmarshal(f *testing.F) {
 		if frame < 1 {
 			return
 		}
-		got := &bulk{head: &transferpb.PieceReply{}}
+		got := &bulk.Message{Head: &transferpb.PieceReply{}}
 		if err := codec.Unmarshal(parts(raw, frame), got); err != nil {
 			return
 		}
@@ -88,8 +89,8 @@ func FuzzBulkUnmarshal(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back := &bulk{head: &transferpb.PieceReply{}}
-		if err := codec.Unmarshal(again, back); err != nil || !bytes.Equal(back.data.Materialize(), got.data.Materialize()) {
+		back := &bulk.Message{Head: &transferpb.PieceReply{}}
+		if err := codec.Unmarshal(again, back); err != nil || !bytes.Equal(back.Data.Materialize(), got.Data.Materialize()) {
 			t.Errorf("what was accepted of %x does not survive a round trip: %v", raw, err)
 		}
 	})

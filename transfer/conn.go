@@ -101,6 +101,13 @@ func (c *peerConn) again(b []byte) int {
 	return n
 }
 
+// skip drops n of the bytes that are to be read again.
+func (c *peerConn) skip(n int) {
+	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+		c.ahead = nil
+	}
+}
+
 func (c *peerConn) heard(n int) {
 	if n > 0 && c.lastByte != nil {
 		c.lastByte.Store(time.Now().UnixNano())

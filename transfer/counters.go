@@ -7,7 +7,7 @@ type counters struct {
 	upstreamBytes, sentBytes, receivedBytes      atomic.Int64
 	piecesSent, piecesReceived, pushes, busy     atomic.Int64
 	duplicates, mismatches, takeovers, fallbacks atomic.Int64
-	condemned, lost, crossZone                   atomic.Int64
+	condemned, lost, crossZone, yields           atomic.Int64
 }
 
 // Stats are totals since the start of the node, but for Swarms.
@@ -26,6 +26,7 @@ type Stats struct {
 	Fallbacks      int64 // fetches from the upstream because no owner could be asked
 	Condemned      int64 // piece lists whose chain did not close
 	Lost           int64 // times that a node could not be reached
+	Yields         int64 // fetches that joined the swarm of another node because that has the blob's lease
 	Strangers      int64 // connections that were refused because what they brought is no peer's
 	Swarms         int   // swarms that this node takes part in now
 	Fetching       int   // of these, blobs that are not complete here
@@ -40,7 +41,7 @@ func (e *Engine) Stats() Stats {
 		PiecesSent:     c.piecesSent.Load(), PiecesReceived: c.piecesReceived.Load(), Pushes: c.pushes.Load(),
 		Busy: c.busy.Load(), Duplicates: c.duplicates.Load(), Mismatches: c.mismatches.Load(),
 		Takeovers: c.takeovers.Load(), Fallbacks: c.fallbacks.Load(),
-		Condemned: c.condemned.Load(), Lost: c.lost.Load(), Strangers: e.strangers.count.Load(),
+		Condemned: c.condemned.Load(), Lost: c.lost.Load(), Yields: c.yields.Load(), Strangers: e.strangers.count.Load(),
 	}
 	for _, t := range e.all() {
 		s.Swarms++

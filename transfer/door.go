@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/pullonce/pullonce/internal/bulk"
 )
 
 const (
@@ -36,7 +39,7 @@ func (e *Engine) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(door{insecure.NewCredentials(), e}),
 		grpc.ConnectionTimeout(greetingTime),
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.ForceServerCodecV2(bulk.NewCodec()),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeader), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.ReadBufferSize(ioBuffer), grpc.WriteBufferSize(ioBuffer),
@@ -56,10 +59,16 @@ func (d door) Clone() credentials.TransportCredentials {
 	return door{d.TransportCredentials.Clone(), d.e}
 }
 
-// ServerHandshake refuses a connection that does not begin as HTTP/2 does.
+// ServerHandshake refuses a connection that does not begin as HTTP/2 does, and hands on one that is for Parts.Streams.
 func (d door) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	c := newPeerConn(raw, nil)
-	if err := greeted(c); err != nil {
+	stream, err := greeted(c, d.e.streams != nil)
+	if stream && err == nil {
+		if err = handOn(c, d.e.streams); err == nil {
+			return nil, nil, credentials.ErrConnDispatched
+		}
+	}
+	if err != nil {
 		if !errors.Is(err, io.EOF) {
 			d.e.refuse(raw.RemoteAddr(), err)
 		}
@@ -78,26 +87,34 @@ type caller struct {
 // frameHead is how long the head of a frame is; its fourth byte says what kind it is of.
 const frameHead = 9
 
-// greeted waits until a connection has brought the preface of HTTP/2 and the head of the frame that must follow it.
-func greeted(c *peerConn) error {
+// greeted waits until a connection has brought the preface of HTTP/2 and the head of the frame that must follow it. It
+// says when the connection has brought StreamGreeting instead, where there are streams; then that is not read again.
+func greeted(c *peerConn, streams bool) (stream bool, err error) {
 	front, n := make([]byte, len(http2.ClientPreface)+frameHead), 0
 	for n < len(front) {
-		var err error
 		n, err = c.peek(front, n)
-		said := min(n, len(http2.ClientPreface))
 		switch {
-		case string(front[:said]) != http2.ClientPreface[:said]:
-			return fmt.Errorf("greeting %.24q is none of this protocol", front[:n])
+		case streams && strings.HasPrefix(string(front[:n]), StreamGreeting):
+			c.skip(len(StreamGreeting))
+			return true, nil
+		case !begins(front[:n], http2.ClientPreface) && !(streams && begins(front[:n], StreamGreeting)):
+			return false, fmt.Errorf("greeting %.24q is none of this protocol", front[:n])
 		case n == 0 && errors.Is(err, io.EOF):
-			return io.EOF // somebody has looked whether the door is open
+			return false, io.EOF // somebody has looked whether the door is open
 		case err != nil && n < len(front):
-			return fmt.Errorf("wait for a greeting: %w", err)
+			return false, fmt.Errorf("wait for a greeting: %w", err)
 		}
 	}
 	if head := front[len(http2.ClientPreface):]; http2.FrameType(head[3]) != http2.FrameSettings {
-		return fmt.Errorf("frame head %x does not follow a greeting", head)
+		return false, fmt.Errorf("frame head %x does not follow a greeting", head)
 	}
-	return nil
+	return false, nil
+}
+
+// begins says that what was said goes on to be the greeting, or has been it.
+func begins(said []byte, greeting string) bool {
+	n := min(len(said), len(greeting))
+	return string(said[:n]) == greeting[:n]
 }
 
 // strangers counts who was refused at the door, and tells the log so from time to time.

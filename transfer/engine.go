@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,9 @@ type Engine struct {
 	status    func(context.Context) ([]byte, error)
 	// connections is Parts.Connections.
 	connections func(oci.Repository) int
+	streams     func(net.Conn)            // Parts.Streams
+	hosted      func(oci.Repository) bool // Parts.Hosted
+	leases      *leases
 	log         *slog.Logger
 
 	peers *peers
@@ -84,6 +88,16 @@ type Parts struct {
 	// Connections is how many ranges of one blob of a repository may be read at once when one connection does not fill
 	// the link, 0 when its upstream gives no ranges. Nil: Config.UpstreamConnections.
 	Connections func(oci.Repository) int
+	// Streams takes over a connection to the peer door that has begun with StreamGreeting, which it does not see any
+	// more. It must not block, and may be called by many at once. Nil: such a connection is refused.
+	Streams func(net.Conn)
+	// Hosted tells whether a repository is the farm's own and has no upstream: what is asked for through it exists, as
+	// who asks has made sure, and is to be had from members alone. When none of them has it, it is oci.ErrUnavailable.
+	// Nil: none is.
+	Hosted func(oci.Repository) bool
+	// Lease keeps two owners with two views of the ring from reading one blob: who does not get it joins who has it. It
+	// is asked before the upstream is. Nil: there are none.
+	Lease Lease
 }
 
 // New puts an Engine together; Run makes it work.
@@ -93,7 +107,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, store: parts.Store, directory: parts.Directory, upstream: parts.Upstream,
-		documents: parts.Documents, status: parts.Status, connections: parts.Connections, log: log,
+		documents: parts.Documents, status: parts.Status, connections: parts.Connections, streams: parts.Streams, hosted: parts.Hosted, log: log,
 		reads: newPlaces(cfg.Budget),
 		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor), doubted: newLostSet(cfg.LostFor),
 		upload: limiter(cfg.Upload), download: limiter(cfg.Download),
@@ -101,7 +115,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 		checking: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), started: make(chan struct{}), start: time.Now(), tasks: make(map[oci.Digest]*task),
 		leaving: make(map[oci.Digest]*task), writing: semaphore.NewWeighted(max(cfg.Budget/8, maxMessage)),
 	}
-	e.holders = newHolders(e)
+	e.holders, e.leases = newHolders(e), newLeases(e, parts.Lease)
 	return e, nil
 }
 

@@ -159,7 +159,7 @@ func (h *Handle) letGo() {
 // foreign tells whether err is about the repository through which a blob was fetched, and says nothing to who came
 // through another one.
 func foreign(err error) bool {
-	return errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrNameUnknown) ||
+	return errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrNameUnknown) || errors.Is(err, errNobody) ||
 		errors.Is(err, oci.ErrUnauthorized) || errors.Is(err, oci.ErrDenied)
 }
 

@@ -109,7 +109,7 @@ func (t *task) obtain(ctx context.Context) error {
 			// That node cannot reach the upstream; the next owner may, and in the end this node itself.
 			if refused++; refused < maxRefused {
 				lost = append(lost, at)
-			} else if t.e.cfg.UpstreamFallback {
+			} else if t.e.cfg.UpstreamFallback || t.isHosted() {
 				lost = t.e.others()
 			} else {
 				return err
@@ -322,6 +322,7 @@ func (t *task) replied(ctx context.Context, at string, r *transferpb.RegisterRep
 		if len(r.GetMembers()) > 0 {
 			t.e.directory.Merge(r.GetMembers())
 		}
+		t.introduce(r.GetNeighbours())
 		if slices.Contains(t.doubts(), r.GetRedirect()) {
 			return fmt.Errorf("%s sends to %s, which gave something false: %w", at, r.GetRedirect(), oci.ErrUnavailable)
 		}
@@ -352,8 +353,8 @@ func (t *task) replied(ctx context.Context, at string, r *transferpb.RegisterRep
 			return &lostError{at, err}
 		}
 	}
-	if len(r.GetNeighbours()) > 0 {
-		t.meet(ctx, r.GetNeighbours())
+	if nodes := append(r.GetNeighbours(), t.introduced()...); len(nodes) > 0 {
+		t.meet(ctx, nodes)
 	}
 	return nil
 }

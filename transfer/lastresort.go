@@ -26,7 +26,7 @@ func (t *task) alone(ctx context.Context) error {
 		return err
 	}
 	defer leave()
-	return t.readUpstream(ctx)
+	return t.readUpstream(ctx, lost)
 }
 
 // meetsAt is where this node is to register: with the blob's owner, or, in another zone than the owner's, with the owner

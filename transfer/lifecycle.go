@@ -26,6 +26,9 @@ func (t *task) release(w Want) {
 	defer t.mu.Unlock()
 	if t.held && !w.held {
 		t.held, t.repo, t.claimed = false, w.Repository, w.Size
+		if t.e.isHosted(w.Repository) {
+			t.vouch()
+		}
 	}
 }
 

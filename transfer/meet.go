@@ -46,7 +46,7 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 	if err := stream.Send(&transferpb.RegisterReply{}); err != nil {
 		return err
 	}
-	repo := oci.Repository{Upstream: q.GetUpstream(), Path: q.GetRepository()}
+	repo := repositoryOf(q)
 	later := e.listenTo(stream)
 	for {
 		t, redirect, err := e.meetingPoint(d, repo, q)
@@ -54,7 +54,9 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 			return stream.Send(&transferpb.RegisterReply{Error: wireError(err)})
 		}
 		if redirect != "" {
-			return stream.Send(&transferpb.RegisterReply{Redirect: redirect, Members: e.directory.Snapshot()})
+			return stream.Send(&transferpb.RegisterReply{
+				Redirect: redirect, Members: e.directory.Snapshot(), Neighbours: e.introductions(repo, d, redirect, q),
+			})
 		}
 		s := &session{e: e, t: t, stream: stream, out: newOutbox()}
 		later.serve(s)
@@ -91,6 +93,10 @@ func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.R
 	if holder := e.holders.of(d, past); holder != "" {
 		return nil, holder, nil
 	}
+	if e.leases.has(d) {
+		t, err := e.task(want) // it alone reads the upstream, whatever the ring says
+		return t, "", err
+	}
 	lost := append(slices.Clone(q.GetLost()), e.lost.ids()...)
 	view := e.directory.View()
 	owner := view.OwnerWithout(d, lost...)
@@ -103,13 +109,6 @@ func (e *Engine) meetingPoint(d oci.Digest, repo oci.Repository, q *transferpb.R
 		return t, "", err
 	}
 	return nil, owner, nil // also the node itself: it was sent here for a blob that is gone, and owns it
-}
-
-// goesRound tells whether a node that registers has been here before and at the node that it would be sent to, too: as
-// long as views of the ring differ it would be sent round and round. This node finds out itself who has the blob.
-func (e *Engine) goesRound(q *transferpb.RegisterRequest, to string) bool {
-	tried := q.GetTried()
-	return to != q.GetNode().GetId() && slices.Contains(tried, to) && slices.Contains(tried, e.cfg.Self.ID)
 }
 
 // follows is the node at which this one has joined the swarm, if it has. leads tells whether the swarm meets here: this
@@ -191,7 +190,7 @@ func (s *session) await(ctx context.Context, step <-chan struct{}) error {
 
 // confirm makes sure that the repository itself has the blob: a manifest there may name any digest.
 func (s *session) confirm(ctx context.Context, repo oci.Repository) error {
-	if repo == (oci.Repository{}) || s.t.vouchedFor(repo) {
+	if repo == (oci.Repository{}) || s.e.isHosted(repo) || s.t.vouchedFor(repo) {
 		return nil
 	}
 	result := make(chan struct{})
@@ -249,7 +248,7 @@ func (s *session) enter(q *transferpb.RegisterRequest) error {
 	s.known = 1
 	s.out.put(&transferpb.RegisterReply{List: wireHeader(t.list.Header())})
 	s.putMidstates()
-	s.out.put(&transferpb.RegisterReply{Neighbours: t.nodes(neighbours)})
+	s.out.put(&transferpb.RegisterReply{Neighbours: append(t.nodes(neighbours), s.e.introductions(repositoryOf(q), t.digest, "", q)...)})
 	t.wake()
 	return nil
 }

@@ -22,19 +22,23 @@ func originOf(repo oci.Repository) blobstore.Origin { return blobstore.Origin{Re
 // already and reads from the upstream only what nobody has.
 func (t *task) own(ctx context.Context, lost []string) error {
 	if holder := t.e.holders.of(t.digest, lost); holder != "" {
+		t.introduce(t.e.othersOf(t.digest, holder, lost))
 		return &redirectError{holder}
 	}
-	leave, err := t.mayGoAlone(ctx, lost)
-	if err != nil {
-		return err
+	hosted := t.isHosted()
+	if !hosted {
+		leave, err := t.mayGoAlone(ctx, lost)
+		if err != nil {
+			return err
+		}
+		defer leave()
 	}
-	defer leave()
 	t.mu.Lock()
 	t.at, t.path = "", nil
 	t.mu.Unlock()
 	t.intend(true)
 	defer t.intend(false)
-	if len(lost) > 0 || !t.e.holders.settled() || t.e.holders.onItsWay(t.digest) || t.standsIn(lost) {
+	if hosted || len(lost) > 0 || !t.e.holders.settled() || t.e.holders.onItsWay(t.digest) || t.standsIn(lost) {
 		if err := t.survey(ctx); err != nil {
 			return err
 		}
@@ -45,7 +49,7 @@ func (t *task) own(ctx context.Context, lost []string) error {
 	if len(lost) > 0 {
 		t.e.counters.takeovers.Add(1)
 	}
-	return t.readUpstream(ctx)
+	return t.readUpstream(ctx, lost)
 }
 
 // standsIn tells whether this node goes on although its view names another one: their views differ, and what it knows as
@@ -76,12 +80,18 @@ func (t *task) intend(on bool) {
 // survey asks all members what they have of the blob: one small question each, bounded in time. Who has it whole, or
 // reads it from the upstream now, is where the swarm meets; what others have in part is taken up.
 func (t *task) survey(ctx context.Context) error {
-	found, _ := t.e.askHoldings(ctx, t.digest)
+	found, silent := t.e.askHoldings(ctx, t.digest)
+	if len(found) == 0 && silent > 0 && t.isHosted() {
+		found, _ = t.e.askHoldings(ctx, t.digest) // it is nowhere else to be had
+	}
 	var best *piece.List
 	var neighbours []*transferpb.Node
 	haves := make(map[piece.ID][]*piece.Bitmap)
 	doubts := t.doubts()
 	found = slices.DeleteFunc(found, func(f finding) bool { return slices.Contains(doubts, f.node.ID) })
+	if holder := t.whoHas(found); holder != "" {
+		return &redirectError{holder}
+	}
 	for _, f := range found {
 		if t.meetsWith(f) {
 			return &redirectError{f.node.ID}
@@ -234,6 +244,10 @@ func (e *Engine) Holdings(_ context.Context, q *transferpb.HoldingsRequest) (*tr
 // holdingOf is what this node has of a blob, nil when that is nothing. A task that has only just begun, or has ended,
 // says nothing of what is on disk.
 func (e *Engine) holdingOf(d oci.Digest) *transferpb.HoldingsReply_Holding {
+	return e.leasedHolding(d, e.holdingHere(d))
+}
+
+func (e *Engine) holdingHere(d oci.Digest) *transferpb.HoldingsReply_Holding {
 	if t := e.find(d); t != nil {
 		if h := t.holding(); h != nil {
 			return h

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/pullonce/pullonce/internal/bulk"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 )
 
@@ -39,8 +40,9 @@ const (
 type peers struct {
 	dial func(context.Context, string) (net.Conn, error)
 
-	mu    sync.Mutex
-	conns map[string]*peer // by address
+	mu     sync.Mutex
+	conns  map[string]*peer // by address
+	closed bool
 }
 
 // A peer is the connection to one other node.
@@ -66,6 +68,9 @@ func (p *peers) to(address string) (*peer, error) {
 	if c := p.conns[address]; c != nil {
 		return c, nil
 	}
+	if p.closed {
+		return nil, ErrStopped
+	}
 	c := &peer{}
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -76,7 +81,7 @@ func (p *peers) to(address string) (*peer, error) {
 			}
 			return newPeerConn(raw, &c.lastByte), nil
 		}),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bulk.NewCodec()), grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		grpc.WithReadBufferSize(ioBuffer), grpc.WithWriteBufferSize(ioBuffer),
 		grpc.WithIdleTimeout(idle),
@@ -89,6 +94,16 @@ func (p *peers) to(address string) (*peer, error) {
 	c.conn, c.TransferClient = conn, transferpb.NewTransferClient(conn)
 	p.conns[address] = c
 	return c, nil
+}
+
+// Conn is the connection to the peer at an address, for the calls of other rooms at the same door. It ends with Run,
+// and after that there is none.
+func (e *Engine) Conn(address string) (grpc.ClientConnInterface, error) {
+	p, err := e.peers.to(address)
+	if err != nil {
+		return nil, err
+	}
+	return p.conn, nil
 }
 
 // accepts tells whether a connection to address can be made now.
@@ -120,7 +135,13 @@ func (p *peers) forget(keep func(address string) bool) {
 	}
 }
 
-func (p *peers) close() { p.forget(func(string) bool { return false }) }
+// close closes all connections; none is opened after that.
+func (p *peers) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.forget(func(string) bool { return false })
+}
 
 // quiet is how long the connection has brought no byte.
 func (c *peer) quiet(now time.Time) time.Duration {

@@ -3,6 +3,7 @@ package transfer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -22,7 +23,13 @@ import (
 // open serves a peer door that answers Ping.
 func open(t *testing.T, l net.Listener, log io.Writer) *Engine {
 	t.Helper()
-	e := &Engine{cfg: Default(), log: slog.New(slog.NewTextHandler(log, nil))}
+	return openWith(t, l, log, nil)
+}
+
+// openWith is open with a taker of streams.
+func openWith(t *testing.T, l net.Listener, log io.Writer, streams func(net.Conn)) *Engine {
+	t.Helper()
+	e := &Engine{cfg: Default(), log: slog.New(slog.NewTextHandler(log, nil)), streams: streams}
 	e.cfg.Self = Node{ID: "door", Address: l.Addr().String()}
 	s := grpc.NewServer(e.ServerOptions()...)
 	e.Attach(s)
@@ -52,6 +59,14 @@ func ping(t *testing.T, p *peers, address string) {
 	}
 	if r, err := c.Ping(t.Context(), &transferpb.PingRequest{}); err != nil || r.GetNode() != "door" {
 		t.Fatalf("Ping = %v, %v; want the node's answer", r, err)
+	}
+}
+
+func TestNoConnectionIsOpenedOnceAllAreClosed(t *testing.T) {
+	p := newPeers(nil)
+	p.close()
+	if _, err := p.to("127.0.0.1:1"); !errors.Is(err, ErrStopped) {
+		t.Errorf("to = %v after close; want %v", err, ErrStopped)
 	}
 }
 

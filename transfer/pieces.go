@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/pullonce/pullonce/internal/bulk"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -60,20 +61,20 @@ func (t *task) ask(ctx context.Context, m *member, list *piece.List, r swarm.Req
 	}
 	id := list.ID()
 	head := &transferpb.PieceReply{}
-	reply := &bulk{head: head}
+	reply := &bulk.Message{Head: head}
 	err := m.peer().conn.Invoke(ctx, transferpb.Transfer_Piece_FullMethodName, &transferpb.PieceRequest{
 		Digest: t.digest.String(), List: id[:], Piece: int32(r.Piece), Node: t.e.cfg.Self.ID, Lone: r.LastResort, Urgent: r.Urgent(),
 	}, reply)
 	if err != nil {
 		return err
 	}
-	defer reply.free()
+	defer reply.Free()
 	t.mu.Lock()
 	t.fetcher.Load(r.Peer, int(head.GetLoad()))
 	t.mu.Unlock()
 	switch head.GetStatus() {
 	case transferpb.PieceReply_STATUS_OK:
-		return t.accept(ctx, list, r.Piece, reply.data, r.Peer, false)
+		return t.accept(ctx, list, r.Piece, reply.Data, r.Peer, false)
 	case transferpb.PieceReply_STATUS_BUSY:
 		return errBusy
 	default:
@@ -199,9 +200,9 @@ func (t *task) suspect(m *member, i int, now time.Duration) {
 }
 
 // piece answers a neighbour that asks for a piece.
-func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, error) {
+func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk.Message, error) {
 	head := &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_ABSENT}
-	reply := &bulk{head: head}
+	reply := &bulk.Message{Head: head}
 	_, done, err := e.enter()
 	if err != nil {
 		return reply, nil
@@ -231,7 +232,7 @@ func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk, 
 	e.counters.sentBytes.Add(slot.size)
 	e.counters.piecesSent.Add(1)
 	head.Status = transferpb.PieceReply_STATUS_OK
-	reply.data = mem.BufferSlice{mem.NewBuffer(buf, slot)}
+	reply.Data = mem.BufferSlice{mem.NewBuffer(buf, slot)}
 	return reply, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/pullonce/pullonce/internal/bulk"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -61,9 +62,9 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 	t.e.sending.Add(n)
 	defer t.e.sending.Add(-n) // a call that fails early never frees the buffer
 	data := mem.NewBuffer(buf, bufferPool{t.e})
-	msg := &bulk{
-		head: &transferpb.PushRequest{Digest: t.digest.String(), List: id[:], Piece: int32(i), Node: t.e.cfg.Self.ID},
-		data: mem.BufferSlice{data},
+	msg := &bulk.Message{
+		Head: &transferpb.PushRequest{Digest: t.digest.String(), List: id[:], Piece: int32(i), Node: t.e.cfg.Self.ID},
+		Data: mem.BufferSlice{data},
 	}
 	t.e.counters.sentBytes.Add(n)
 	t.e.counters.piecesSent.Add(1)
@@ -73,16 +74,16 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 }
 
 // pushed takes a piece that the meeting point sent unasked.
-func (e *Engine) pushed(ctx context.Context, b *bulk) (*transferpb.PushReply, error) {
-	defer b.free()
+func (e *Engine) pushed(ctx context.Context, b *bulk.Message) (*transferpb.PushReply, error) {
+	defer b.Free()
 	_, done, err := e.enter()
 	if err != nil {
 		return &transferpb.PushReply{}, nil
 	}
 	defer done()
-	n := int64(b.data.Len())
+	n := int64(b.Data.Len())
 	delay := e.arrived(n) // also what is refused has come over the line
-	q := b.head.(*transferpb.PushRequest)
+	q := b.Head.(*transferpb.PushRequest)
 	t := e.taskOf(ctx, q.GetDigest())
 	if t == nil {
 		return &transferpb.PushReply{}, nil
@@ -122,14 +123,14 @@ func (t *task) expect(q *transferpb.PushRequest, i int) (list *piece.List, from 
 
 // takePushed checks and writes a piece once the limit has room for it: who pushes waits for the answer, and pushes no
 // more meanwhile.
-func (t *task) takePushed(ctx context.Context, list *piece.List, i int, b *bulk, from swarm.Peer, delay time.Duration) error {
+func (t *task) takePushed(ctx context.Context, list *piece.List, i int, b *bulk.Message, from swarm.Peer, delay time.Duration) error {
 	if err := pause(ctx, delay); err != nil {
 		return err
 	}
 	if i >= list.Known() && !t.awaitMidstate(ctx, list, i) {
 		return errAbsent
 	}
-	return t.accept(ctx, list, i, b.data, from, true)
+	return t.accept(ctx, list, i, b.Data, from, true)
 }
 
 // refusePush lets a piece whose push came to nothing be fetched, and blames who sent it if it was wrong.

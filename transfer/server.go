@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/pullonce/pullonce/internal/bulk"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 )
 
@@ -51,7 +52,7 @@ func rangeHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.U
 //
 //nolint:revive // gRPC's order of parameters
 func pushHandler(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-	b := &bulk{head: &transferpb.PushRequest{}}
+	b := &bulk.Message{Head: &transferpb.PushRequest{}}
 	if err := decode(b); err != nil {
 		return nil, err
 	}

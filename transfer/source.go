@@ -15,10 +15,17 @@ import (
 // gapLook is how often an owner that waits for what others have looks whether it must read it from the upstream.
 const gapLook = 250 * time.Millisecond
 
-// readUpstream reads what no live node has, piece by piece in order, until the blob is whole here.
-func (t *task) readUpstream(ctx context.Context) error {
+// readUpstream reads what no live node has, piece by piece in order, until the blob is whole here. lost are the nodes
+// that are passed over. Before the first piece it takes the blob's lease.
+func (t *task) readUpstream(ctx context.Context, lost []string) (err error) {
 	t.setSource(true)
 	defer t.setSource(false)
+	var lease func(ok bool)
+	defer func() {
+		if lease != nil {
+			lease(err == nil)
+		}
+	}()
 	look := time.NewTicker(gapLook)
 	defer look.Stop()
 	for {
@@ -35,6 +42,15 @@ func (t *task) readUpstream(ctx context.Context) error {
 			case <-look.C:
 			}
 			continue
+		}
+		if t.isHosted() {
+			return fmt.Errorf("pieces from %d on of %s: %w", from, t.digest, errNobody)
+		}
+		if lease == nil {
+			if lease, err = t.mayRead(ctx, lost); err != nil {
+				return err
+			}
+			continue // others may have brought something meanwhile
 		}
 		if err := t.fill(ctx, from, to); err != nil {
 			return err

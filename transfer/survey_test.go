@@ -16,15 +16,12 @@ const mib = 1 << 20
 // leavePart puts the pieces with these numbers of a blob into a store, as a fetch that was given up does.
 func leavePart(t *testing.T, s *blobstore.Store, data []byte, pieces ...int) {
 	t.Helper()
-	d := oci.FromBytes(oci.SHA256, data)
-	l := piece.Issue(d, int64(len(data)), piece.SizeFor(int64(len(data))), "an earlier owner")
-	h := piece.NewHasher(l)
-	for i := range l.Count() {
-		off, n := l.Bounds(i)
-		if err := h.Piece(data[off : off+n]); err != nil {
-			t.Fatal(err)
-		}
-	}
+	leaveList(t, s, rigList(oci.FromBytes(oci.SHA256, data), data, "an earlier owner"), data, pieces...)
+}
+
+// leaveList is leavePart with a list that others may go by, too.
+func leaveList(t *testing.T, s *blobstore.Store, l *piece.List, data []byte, pieces ...int) {
+	t.Helper()
 	p, err := s.OpenPartial(l)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
+	transferpb "github.com/pullonce/pullonce/proto/transfer"
 	"github.com/pullonce/pullonce/swarm"
 )
 
@@ -71,6 +72,7 @@ type task struct {
 	queued    bool          // the task waits for such a place
 	intends   bool          // it is about to be
 	asked     int           // pieces up to here the upstream has been asked for in order
+	yielded   int           // how often it has gone to the node that has the lease
 	imports   bool          // this node fetches the blob for its zone, from another
 	seedState bool          // what the neighbours were told last
 	err       error
@@ -78,6 +80,7 @@ type task struct {
 
 	lastDoubts map[string]struct{} // nodes whose last piece did not match
 	elsewhere  *piece.Bitmap       // what live nodes were found to have when this one took over
+	holders    []*transferpb.Node  // nodes that have the blob, beside the meeting point, and are to be met
 }
 
 // A member is another node in the swarm.
@@ -100,7 +103,7 @@ func (m *member) peer() *peer { return m.line.Load() }
 func (m *member) inUse() bool { return len(m.outs) > 0 || len(m.guests) > 0 || m.dialing }
 
 func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
-	return &task{
+	t := &task{
 		e: e, digest: w.Digest, cancel: cancel, repo: w.Repository, claimed: w.Size, held: w.held,
 		log:  e.log.With(slog.String("digest", w.Digest.String())),
 		kick: make(chan struct{}, 1), listed: make(chan struct{}), whole: make(chan struct{}), ended: make(chan struct{}), vouched: make(chan struct{}), closed: make(chan struct{}), stray: make(chan string, 1),
@@ -108,6 +111,10 @@ func newTask(e *Engine, w Want, cancel context.CancelFunc) *task {
 		cancels: make(map[swarm.Request]context.CancelFunc), pushing: make(map[swarm.Push]context.CancelFunc),
 		touched: e.now(),
 	}
+	if e.isHosted(w.Repository) {
+		close(t.vouched) // by who asked: there is nobody else to
+	}
+	return t
 }
 
 // run gets the blob and then serves it for as long as others take part.

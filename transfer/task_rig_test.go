@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/internal/bulk"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -108,12 +109,12 @@ func rigList(d oci.Digest, data []byte, issuer string) *piece.List {
 }
 
 // rigPush is a message that pushes piece i of data.
-func rigPush(d oci.Digest, l *piece.List, data []byte, i int) *bulk {
+func rigPush(d oci.Digest, l *piece.List, data []byte, i int) *bulk.Message {
 	id := l.ID()
 	off, n := l.Bounds(i)
-	return &bulk{
-		head: &transferpb.PushRequest{Digest: d.String(), List: id[:], Piece: int32(i), Node: "owner"},
-		data: mem.BufferSlice{mem.SliceBuffer(data[off : off+n])},
+	return &bulk.Message{
+		Head: &transferpb.PushRequest{Digest: d.String(), List: id[:], Piece: int32(i), Node: "owner"},
+		Data: mem.BufferSlice{mem.SliceBuffer(data[off : off+n])},
 	}
 }
 

@@ -48,14 +48,14 @@ func TestGRPCsWriterGivesASlotBackWithoutTheTasksLock(t *testing.T) {
 	r := newRig(t, nil)
 	task, _ := r.full(t, data, list, "a")
 	reply, err := r.piece(t.Context(), rigRequest(list, "a", 0))
-	if err != nil || reply.data.Len() != rigMiB {
-		t.Fatalf("piece = %d bytes, %v; want one piece", reply.data.Len(), err)
+	if err != nil || reply.Data.Len() != rigMiB {
+		t.Fatalf("piece = %d bytes, %v; want one piece", reply.Data.Len(), err)
 	}
 	task.mu.Lock()
 	if got := task.uploads.Load(); got != 1 {
 		t.Errorf("%d slots in use while a piece is sent; want 1", got)
 	}
-	reply.free() // as gRPC does; it would wait for ever
+	reply.Free() // as gRPC does; it would wait for ever
 	task.slots.empty(task.uploads)
 	if got := task.uploads.Load(); got != 0 || r.sending.Load() != 0 {
 		t.Errorf("%d slots and %d bytes in use after a piece was sent; want none", got, r.sending.Load())

@@ -26,6 +26,7 @@ import (
 type town struct {
 	t     *testing.T
 	up    *shelf
+	parts func(id string, p *Parts, c *Config) // may change what a node is built of; nil: nothing
 	mu    sync.Mutex
 	doors map[string]*bufconn.Listener // by address
 	cut   map[string]bool              // addresses at which nobody answers
@@ -77,7 +78,11 @@ func (w *town) build(id, dir string, run bool) *house {
 	}
 	c := Default()
 	c.Self, c.Dial = Node{ID: id, Boot: "boot of " + id, Address: id}, w.dial
-	if h.Engine, err = New(c, Parts{Store: store, Directory: h.known, Upstream: w.up, Documents: w.up}, log); err != nil {
+	parts := Parts{Store: store, Directory: h.known, Upstream: w.up, Documents: w.up}
+	if w.parts != nil {
+		w.parts(id, &parts, &c)
+	}
+	if h.Engine, err = New(c, parts, log); err != nil {
 		w.t.Fatal(err)
 	}
 	l := bufconn.Listen(256 << 10)
@@ -185,6 +190,7 @@ type shelf struct {
 	blobs map[oci.Digest][]byte
 	sent  atomic.Int64
 	delay time.Duration // before an answer
+	pace  time.Duration // before each part of it
 }
 
 func (s *shelf) find(d oci.Digest) ([]byte, error) {
@@ -208,17 +214,22 @@ func (s *shelf) Blob(_ context.Context, _ oci.Repository, d oci.Digest, off, n i
 		rest = rest[:n]
 	}
 	return Body{
-		ReadCloser: io.NopCloser(&countedReader{bytes.NewReader(rest), &s.sent}), End: off + int64(len(rest)), Size: int64(len(data)),
+		ReadCloser: io.NopCloser(&countedReader{bytes.NewReader(rest), &s.sent, s.pace}), End: off + int64(len(rest)), Size: int64(len(data)),
 	}, nil
 }
 
 // A countedReader counts what is read.
 type countedReader struct {
 	io.Reader
-	n *atomic.Int64
+	n    *atomic.Int64
+	pace time.Duration
 }
 
 func (r *countedReader) Read(b []byte) (int, error) {
+	if r.pace > 0 {
+		time.Sleep(r.pace)
+		b = b[:min(len(b), 256<<10)]
+	}
 	n, err := r.Reader.Read(b)
 	r.n.Add(int64(n))
 	return n, err
@@ -274,13 +285,20 @@ func (h *house) keep(t *testing.T, data []byte) oci.Digest {
 
 // get reads a blob as a client does.
 func (h *house) get(ctx context.Context, d oci.Digest) ([]byte, error) {
+	return h.getWant(ctx, Want{Repository: testRepo, Digest: d})
+}
+
+func (h *house) getWant(ctx context.Context, w Want) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	handle, err := h.Get(Want{Repository: testRepo, Digest: d})
+	handle, err := h.Get(w)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = handle.Close() }()
+	if err := handle.Ready(ctx, 0); err != nil {
+		return nil, err
+	}
 	size, err := handle.Size(ctx)
 	if err != nil {
 		return nil, err

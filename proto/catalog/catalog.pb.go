@@ -40,6 +40,9 @@ const (
 	Question_KIND_DIGESTS      Question_Kind = 8
 	Question_KIND_HOLDS        Question_Kind = 9
 	Question_KIND_SETTING      Question_Kind = 10
+	Question_KIND_DESCRIBE     Question_Kind = 11
+	Question_KIND_HOLDS_ALL    Question_Kind = 12
+	Question_KIND_UNUSED       Question_Kind = 13
 )
 
 // Enum value maps for Question_Kind.
@@ -56,6 +59,9 @@ var (
 		8:  "KIND_DIGESTS",
 		9:  "KIND_HOLDS",
 		10: "KIND_SETTING",
+		11: "KIND_DESCRIBE",
+		12: "KIND_HOLDS_ALL",
+		13: "KIND_UNUSED",
 	}
 	Question_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":  0,
@@ -69,6 +75,9 @@ var (
 		"KIND_DIGESTS":      8,
 		"KIND_HOLDS":        9,
 		"KIND_SETTING":      10,
+		"KIND_DESCRIBE":     11,
+		"KIND_HOLDS_ALL":    12,
+		"KIND_UNUSED":       13,
 	}
 )
 
@@ -1612,7 +1621,9 @@ type Question struct {
 	Repository    string                 `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // tag, pin, setting, artifact type, or what a page begins after
 	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
-	Count         uint32                 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"` // of a page, at most
+	Count         uint32                 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`    // of a page, at most
+	Digests       []string               `protobuf:"bytes,6,rep,name=digests,proto3" json:"digests,omitempty"` // to describe, or of which to say whether they are held
+	Before        int64                  `protobuf:"varint,7,opt,name=before,proto3" json:"before,omitempty"`  // links made earlier, in nanoseconds since 1970
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1682,6 +1693,20 @@ func (x *Question) GetCount() uint32 {
 	return 0
 }
 
+func (x *Question) GetDigests() []string {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+func (x *Question) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
 // Answer is what was found.
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1694,6 +1719,10 @@ type Answer struct {
 	Used          bool                   `protobuf:"varint,7,opt,name=used,proto3" json:"used,omitempty"` // by a manifest of the repository
 	Pin           *Pin                   `protobuf:"bytes,8,opt,name=pin,proto3" json:"pin,omitempty"`
 	Value         []byte                 `protobuf:"bytes,9,opt,name=value,proto3" json:"value,omitempty"`
+	Notes         [][]byte               `protobuf:"bytes,10,rep,name=notes,proto3" json:"notes,omitempty"`         // one for each of the digests, in order; fewer when they would be too large together
+	Holds         []bool                 `protobuf:"varint,11,rep,packed,name=holds,proto3" json:"holds,omitempty"` // one for each of the digests
+	Links         []*Link                `protobuf:"bytes,12,rep,name=links,proto3" json:"links,omitempty"`
+	Next          *Link                  `protobuf:"bytes,13,opt,name=next,proto3" json:"next,omitempty"` // what the next page begins after; unset when there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1787,6 +1816,34 @@ func (x *Answer) GetPin() *Pin {
 func (x *Answer) GetValue() []byte {
 	if x != nil {
 		return x.Value
+	}
+	return nil
+}
+
+func (x *Answer) GetNotes() [][]byte {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *Answer) GetHolds() []bool {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *Answer) GetLinks() []*Link {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *Answer) GetNext() *Link {
+	if x != nil {
+		return x.Next
 	}
 	return nil
 }
@@ -2040,7 +2097,7 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"\fQueryRequest\x12\x18\n" +
 	"\acatalog\x18\x01 \x01(\tR\acatalog\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x126\n" +
-	"\bquestion\x18\x03 \x01(\v2\x1a.pullonce.catalog.QuestionR\bquestion\"\xec\x02\n" +
+	"\bquestion\x18\x03 \x01(\v2\x1a.pullonce.catalog.QuestionR\bquestion\"\xd6\x03\n" +
 	"\bQuestion\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.pullonce.catalog.Question.KindR\x04kind\x12\x1e\n" +
 	"\n" +
@@ -2048,7 +2105,9 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"repository\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x14\n" +
-	"\x05count\x18\x05 \x01(\rR\x05count\"\xc8\x01\n" +
+	"\x05count\x18\x05 \x01(\rR\x05count\x12\x18\n" +
+	"\adigests\x18\x06 \x03(\tR\adigests\x12\x16\n" +
+	"\x06before\x18\a \x01(\x03R\x06before\"\x80\x02\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bKIND_TAG\x10\x01\x12\r\n" +
@@ -2062,7 +2121,10 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"\n" +
 	"KIND_HOLDS\x10\t\x12\x10\n" +
 	"\fKIND_SETTING\x10\n" +
-	"\"\xae\x02\n" +
+	"\x12\x11\n" +
+	"\rKIND_DESCRIBE\x10\v\x12\x12\n" +
+	"\x0eKIND_HOLDS_ALL\x10\f\x12\x0f\n" +
+	"\vKIND_UNUSED\x10\r\"\xb4\x03\n" +
 	"\x06Answer\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12)\n" +
@@ -2072,7 +2134,12 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"\x04link\x18\x06 \x01(\v2\x16.pullonce.catalog.LinkR\x04link\x12\x12\n" +
 	"\x04used\x18\a \x01(\bR\x04used\x12'\n" +
 	"\x03pin\x18\b \x01(\v2\x15.pullonce.catalog.PinR\x03pin\x12\x14\n" +
-	"\x05value\x18\t \x01(\fR\x05value\"p\n" +
+	"\x05value\x18\t \x01(\fR\x05value\x12\x14\n" +
+	"\x05notes\x18\n" +
+	" \x03(\fR\x05notes\x12\x14\n" +
+	"\x05holds\x18\v \x03(\bR\x05holds\x12,\n" +
+	"\x05links\x18\f \x03(\v2\x16.pullonce.catalog.LinkR\x05links\x12*\n" +
+	"\x04next\x18\r \x01(\v2\x16.pullonce.catalog.LinkR\x04next\"p\n" +
 	"\n" +
 	"QueryReply\x120\n" +
 	"\x06detour\x18\x01 \x01(\v2\x18.pullonce.catalog.DetourR\x06detour\x120\n" +
@@ -2164,35 +2231,37 @@ var file_proto_catalog_catalog_proto_depIdxs = []int32{
 	32, // 15: pullonce.catalog.Answer.manifests:type_name -> pullonce.catalog.Manifest
 	33, // 16: pullonce.catalog.Answer.link:type_name -> pullonce.catalog.Link
 	34, // 17: pullonce.catalog.Answer.pin:type_name -> pullonce.catalog.Pin
-	20, // 18: pullonce.catalog.QueryReply.detour:type_name -> pullonce.catalog.Detour
-	27, // 19: pullonce.catalog.QueryReply.answer:type_name -> pullonce.catalog.Answer
-	4,  // 20: pullonce.catalog.Catalog.Hello:input_type -> pullonce.catalog.HelloRequest
-	8,  // 21: pullonce.catalog.Catalog.Prepare:input_type -> pullonce.catalog.PrepareRequest
-	10, // 22: pullonce.catalog.Catalog.Accept:input_type -> pullonce.catalog.AcceptRequest
-	12, // 23: pullonce.catalog.Catalog.Learn:input_type -> pullonce.catalog.LearnRequest
-	14, // 24: pullonce.catalog.Catalog.Join:input_type -> pullonce.catalog.JoinRequest
-	16, // 25: pullonce.catalog.Catalog.Retire:input_type -> pullonce.catalog.RetireRequest
-	18, // 26: pullonce.catalog.Catalog.Confirm:input_type -> pullonce.catalog.ConfirmRequest
-	21, // 27: pullonce.catalog.Catalog.ReadIndex:input_type -> pullonce.catalog.ReadIndexRequest
-	23, // 28: pullonce.catalog.Catalog.Apply:input_type -> pullonce.catalog.ApplyRequest
-	25, // 29: pullonce.catalog.Catalog.Query:input_type -> pullonce.catalog.QueryRequest
-	29, // 30: pullonce.catalog.Catalog.Backup:input_type -> pullonce.catalog.BackupRequest
-	5,  // 31: pullonce.catalog.Catalog.Hello:output_type -> pullonce.catalog.HelloReply
-	9,  // 32: pullonce.catalog.Catalog.Prepare:output_type -> pullonce.catalog.PrepareReply
-	11, // 33: pullonce.catalog.Catalog.Accept:output_type -> pullonce.catalog.AcceptReply
-	13, // 34: pullonce.catalog.Catalog.Learn:output_type -> pullonce.catalog.LearnReply
-	15, // 35: pullonce.catalog.Catalog.Join:output_type -> pullonce.catalog.JoinReply
-	17, // 36: pullonce.catalog.Catalog.Retire:output_type -> pullonce.catalog.RetireReply
-	19, // 37: pullonce.catalog.Catalog.Confirm:output_type -> pullonce.catalog.ConfirmReply
-	22, // 38: pullonce.catalog.Catalog.ReadIndex:output_type -> pullonce.catalog.ReadIndexReply
-	24, // 39: pullonce.catalog.Catalog.Apply:output_type -> pullonce.catalog.ApplyReply
-	28, // 40: pullonce.catalog.Catalog.Query:output_type -> pullonce.catalog.QueryReply
-	30, // 41: pullonce.catalog.Catalog.Backup:output_type -> pullonce.catalog.BackupReply
-	31, // [31:42] is the sub-list for method output_type
-	20, // [20:31] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	33, // 18: pullonce.catalog.Answer.links:type_name -> pullonce.catalog.Link
+	33, // 19: pullonce.catalog.Answer.next:type_name -> pullonce.catalog.Link
+	20, // 20: pullonce.catalog.QueryReply.detour:type_name -> pullonce.catalog.Detour
+	27, // 21: pullonce.catalog.QueryReply.answer:type_name -> pullonce.catalog.Answer
+	4,  // 22: pullonce.catalog.Catalog.Hello:input_type -> pullonce.catalog.HelloRequest
+	8,  // 23: pullonce.catalog.Catalog.Prepare:input_type -> pullonce.catalog.PrepareRequest
+	10, // 24: pullonce.catalog.Catalog.Accept:input_type -> pullonce.catalog.AcceptRequest
+	12, // 25: pullonce.catalog.Catalog.Learn:input_type -> pullonce.catalog.LearnRequest
+	14, // 26: pullonce.catalog.Catalog.Join:input_type -> pullonce.catalog.JoinRequest
+	16, // 27: pullonce.catalog.Catalog.Retire:input_type -> pullonce.catalog.RetireRequest
+	18, // 28: pullonce.catalog.Catalog.Confirm:input_type -> pullonce.catalog.ConfirmRequest
+	21, // 29: pullonce.catalog.Catalog.ReadIndex:input_type -> pullonce.catalog.ReadIndexRequest
+	23, // 30: pullonce.catalog.Catalog.Apply:input_type -> pullonce.catalog.ApplyRequest
+	25, // 31: pullonce.catalog.Catalog.Query:input_type -> pullonce.catalog.QueryRequest
+	29, // 32: pullonce.catalog.Catalog.Backup:input_type -> pullonce.catalog.BackupRequest
+	5,  // 33: pullonce.catalog.Catalog.Hello:output_type -> pullonce.catalog.HelloReply
+	9,  // 34: pullonce.catalog.Catalog.Prepare:output_type -> pullonce.catalog.PrepareReply
+	11, // 35: pullonce.catalog.Catalog.Accept:output_type -> pullonce.catalog.AcceptReply
+	13, // 36: pullonce.catalog.Catalog.Learn:output_type -> pullonce.catalog.LearnReply
+	15, // 37: pullonce.catalog.Catalog.Join:output_type -> pullonce.catalog.JoinReply
+	17, // 38: pullonce.catalog.Catalog.Retire:output_type -> pullonce.catalog.RetireReply
+	19, // 39: pullonce.catalog.Catalog.Confirm:output_type -> pullonce.catalog.ConfirmReply
+	22, // 40: pullonce.catalog.Catalog.ReadIndex:output_type -> pullonce.catalog.ReadIndexReply
+	24, // 41: pullonce.catalog.Catalog.Apply:output_type -> pullonce.catalog.ApplyReply
+	28, // 42: pullonce.catalog.Catalog.Query:output_type -> pullonce.catalog.QueryReply
+	30, // 43: pullonce.catalog.Catalog.Backup:output_type -> pullonce.catalog.BackupReply
+	33, // [33:44] is the sub-list for method output_type
+	22, // [22:33] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_proto_catalog_catalog_proto_init() }

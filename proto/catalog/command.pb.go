@@ -1009,8 +1009,9 @@ type Manifest struct {
 	ArtifactType  string                 `protobuf:"bytes,5,opt,name=artifact_type,json=artifactType,proto3" json:"artifact_type,omitempty"`
 	Annotations   map[string]string      `protobuf:"bytes,6,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Subject       string                 `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
-	Blobs         []string               `protobuf:"bytes,8,rep,name=blobs,proto3" json:"blobs,omitempty"`  // what the manifest lists: config and layers, or other manifests
-	Index         uint64                 `protobuf:"varint,9,opt,name=index,proto3" json:"index,omitempty"` // of the command that put it; set in snapshots alone
+	Blobs         []string               `protobuf:"bytes,8,rep,name=blobs,proto3" json:"blobs,omitempty"`       // what the manifest lists: config and layers, or other manifests
+	Index         uint64                 `protobuf:"varint,9,opt,name=index,proto3" json:"index,omitempty"`      // of the command that put it; set in snapshots alone
+	Changed       uint64                 `protobuf:"varint,10,opt,name=changed,proto3" json:"changed,omitempty"` // of the last command that changed its tags, when that is another; set in snapshots alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1104,6 +1105,13 @@ func (x *Manifest) GetBlobs() []string {
 func (x *Manifest) GetIndex() uint64 {
 	if x != nil {
 		return x.Index
+	}
+	return 0
+}
+
+func (x *Manifest) GetChanged() uint64 {
+	if x != nil {
+		return x.Changed
 	}
 	return 0
 }
@@ -1439,6 +1447,7 @@ type Link struct {
 	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
 	Time          int64                  `protobuf:"varint,5,opt,name=time,proto3" json:"time,omitempty"`
+	Names         uint32                 `protobuf:"varint,6,opt,name=names,proto3" json:"names,omitempty"` // of an answer: in how many ways repositories have the digest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1504,6 +1513,13 @@ func (x *Link) GetIndex() uint64 {
 func (x *Link) GetTime() int64 {
 	if x != nil {
 		return x.Time
+	}
+	return 0
+}
+
+func (x *Link) GetNames() uint32 {
+	if x != nil {
+		return x.Names
 	}
 	return 0
 }
@@ -1833,7 +1849,7 @@ const file_proto_catalog_command_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\" \n" +
 	"\x06Forget\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x03R\x06before\"\xef\x02\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\"\x89\x03\n" +
 	"\bManifest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -1846,7 +1862,9 @@ const file_proto_catalog_command_proto_rawDesc = "" +
 	"\vannotations\x18\x06 \x03(\v2+.pullonce.catalog.Manifest.AnnotationsEntryR\vannotations\x12\x18\n" +
 	"\asubject\x18\a \x01(\tR\asubject\x12\x14\n" +
 	"\x05blobs\x18\b \x03(\tR\x05blobs\x12\x14\n" +
-	"\x05index\x18\t \x01(\x04R\x05index\x1a>\n" +
+	"\x05index\x18\t \x01(\x04R\x05index\x12\x18\n" +
+	"\achanged\x18\n" +
+	" \x01(\x04R\achanged\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcf\x01\n" +
@@ -1872,7 +1890,7 @@ const file_proto_catalog_command_proto_rawDesc = "" +
 	"\x06record\"0\n" +
 	"\x04Head\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04time\x18\x02 \x01(\x03R\x04time\"|\n" +
+	"\x04time\x18\x02 \x01(\x03R\x04time\"\x92\x01\n" +
 	"\x04Link\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -1880,7 +1898,8 @@ const file_proto_catalog_command_proto_rawDesc = "" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x14\n" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04time\x18\x05 \x01(\x03R\x04time\"e\n" +
+	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x14\n" +
+	"\x05names\x18\x06 \x01(\rR\x05names\"e\n" +
 	"\x03Tag\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +

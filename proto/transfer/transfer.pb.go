@@ -1879,6 +1879,7 @@ type HoldingsReply_Holding struct {
 	Have          []byte                 `protobuf:"bytes,4,opt,name=have,proto3" json:"have,omitempty"`
 	Meeting       bool                   `protobuf:"varint,5,opt,name=meeting,proto3" json:"meeting,omitempty"` // the node is the swarm's meeting point and reads the upstream
 	Intends       bool                   `protobuf:"varint,6,opt,name=intends,proto3" json:"intends,omitempty"` // the node is about to: of two such nodes the one that has a list does, else the one with the lower id
+	Leased        bool                   `protobuf:"varint,7,opt,name=leased,proto3" json:"leased,omitempty"`   // the node has the lease of the blob: it alone reads the upstream
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1951,6 +1952,13 @@ func (x *HoldingsReply_Holding) GetMeeting() bool {
 func (x *HoldingsReply_Holding) GetIntends() bool {
 	if x != nil {
 		return x.Intends
+	}
+	return false
+}
+
+func (x *HoldingsReply_Holding) GetLeased() bool {
+	if x != nil {
+		return x.Leased
 	}
 	return false
 }
@@ -2072,16 +2080,17 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x10\n" +
 	"\x03had\x18\x02 \x01(\bR\x03had\"+\n" +
 	"\x0fHoldingsRequest\x12\x18\n" +
-	"\adigests\x18\x01 \x03(\tR\adigests\"\xfd\x02\n" +
+	"\adigests\x18\x01 \x03(\tR\adigests\"\x95\x03\n" +
 	"\rHoldingsReply\x12J\n" +
-	"\bholdings\x18\x01 \x03(\v2..pullonce.transfer.HoldingsReply.HoldingsEntryR\bholdings\x1a\xb8\x01\n" +
+	"\bholdings\x18\x01 \x03(\v2..pullonce.transfer.HoldingsReply.HoldingsEntryR\bholdings\x1a\xd0\x01\n" +
 	"\aHolding\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x121\n" +
 	"\x04list\x18\x02 \x01(\v2\x1d.pullonce.transfer.ListHeaderR\x04list\x12\x1c\n" +
 	"\tmidstates\x18\x03 \x01(\fR\tmidstates\x12\x12\n" +
 	"\x04have\x18\x04 \x01(\fR\x04have\x12\x18\n" +
 	"\ameeting\x18\x05 \x01(\bR\ameeting\x12\x18\n" +
-	"\aintends\x18\x06 \x01(\bR\aintends\x1ae\n" +
+	"\aintends\x18\x06 \x01(\bR\aintends\x12\x16\n" +
+	"\x06leased\x18\a \x01(\bR\x06leased\x1ae\n" +
 	"\rHoldingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12>\n" +
 	"\x05value\x18\x02 \x01(\v2(.pullonce.transfer.HoldingsReply.HoldingR\x05value:\x028\x01\"\xd2\x01\n" +
