@@ -59,6 +59,12 @@ func answerQuestion(v View, q *catalogpb.Question) (*catalogpb.Answer, error) {
 	case catalogpb.Question_KIND_SETTING:
 		a.Value = v.Setting(name)
 		a.Found = a.Value != nil
+	case catalogpb.Question_KIND_DESCRIBE:
+		return a, answerDescribe(v, q, a)
+	case catalogpb.Question_KIND_HOLDS_ALL:
+		return a, answerHoldsAll(v, q, a)
+	case catalogpb.Question_KIND_UNUSED:
+		answerUnused(v, q, d, a)
 	default:
 		return nil, fmt.Errorf("%w: question of a later release", oci.ErrUnsupported)
 	}

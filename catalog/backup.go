@@ -97,12 +97,10 @@ func (c *Catalog) Bootstrap(ctx context.Context) error {
 	return c.replace(ctx, s, false)
 }
 
-var errQuorum = errors.New("the catalog has a quorum, so it is not replaced")
-
 // replace founds a new catalog with the state s.
 func (c *Catalog) replace(ctx context.Context, s *state, force bool) error {
 	if !force && c.route().leader != "" {
-		return errQuorum
+		return ErrQuorum
 	}
 	var data bytes.Buffer
 	if _, err := (View{s}).WriteTo(&data); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,6 +56,9 @@ func TestEveryNodeAnswersQuestions(t *testing.T) {
 		}
 		n.reads("r", "t", "x")
 		n.reads("r", "u", "")
+		if _, err := all[0].catalog.Apply(t.Context(), Command{Do: LinkBlob{"q", blob("loose"), 3}}); err != nil {
+			t.Fatal(err)
+		}
 		d := oci.FromBytes(oci.SHA256, []byte("x"))
 		ctx := t.Context()
 		for _, f := range all {
@@ -72,8 +76,18 @@ func TestEveryNodeAnswersQuestions(t *testing.T) {
 			link, linked, err4 := c.Link(ctx, "r", m.Blobs[0], false)
 			holds, err5 := c.Holds(ctx, d, false)
 			if err := errors.Join(err, err2, err3, err4, err5); err != nil || !known || len(list) != 1 || len(names) != 1 ||
-				len(digests) != 2 || !linked || !link.Used || link.Size != 7 || !holds {
+				len(digests) != 3 || !linked || !link.Used || link.Size != 7 || !holds {
 				t.Errorf("on %s: %v %v %v %v %v %v %v %v", f.id, err, known, list, names, digests, linked, link, holds)
+			}
+			layer := m.Blobs[0]
+			copies, err := c.Describe(ctx, []oci.Digest{layer, d}, false)
+			all, err2 := c.HoldsAll(ctx, []oci.Digest{layer, blob("nobody's"), d}, false)
+			unused, next, err3 := c.Unused(ctx, time.Now(), LinkCursor{}, 10)
+			index, err4 := c.Index(ctx)
+			if err := errors.Join(err, err2, err3, err4); err != nil || len(copies) != 1 || len(copies[d]) != 1 ||
+				len(copies[d][0].Tags) != 1 || copies[d][0].Blobs[0] != (CopiedBlob{layer, 7}) || !slices.Equal(all, []bool{true, false, true}) ||
+				len(unused) != 1 || unused[0].Digest != blob("loose") || unused[0].Size != 3 || next != nil || index < link.Index {
+				t.Errorf("on %s: %v %v %v %v %v %d", f.id, err, copies, all, unused, next, index)
 			}
 			if _, _, err := c.Tag(ctx, "r", "t", true); err != nil {
 				t.Errorf("stale Tag on %s = %v; want none", f.id, err)
@@ -168,15 +182,15 @@ func TestACatalogIsRebuiltFromCopies(t *testing.T) {
 				Blobs: []CopiedBlob{{digest("layer of " + text), 3}},
 			}
 		}
-		whole := copyOf("whole", 30, CopiedTag{"all", 31})
+		whole := copyOf("whole", 30, CopiedTag{Name: "all", Index: 31})
 		whole.Descriptor.MediaType = oci.MediaTypeOCIIndex
 		whole.Blobs = []CopiedBlob{{digest("a"), 1}, {digest("b"), 1}}
-		half := copyOf("half", 40, CopiedTag{"half", 41})
+		half := copyOf("half", 40, CopiedTag{Name: "half", Index: 41})
 		half.Descriptor.MediaType = oci.MediaTypeOCIIndex
 		half.Blobs = []CopiedBlob{{digest("a"), 1}, {digest("lost"), 1}}
 		copies := []Copy{
-			whole, half, copyOf("a", 10, CopiedTag{"latest", 11}), copyOf("b", 20, CopiedTag{"latest", 21}),
-			copyOf("a", 10, CopiedTag{"latest", 15}, CopiedTag{"old", 16}), copyOf("b", 20),
+			whole, half, copyOf("a", 10, CopiedTag{Name: "latest", Index: 11}), copyOf("b", 20, CopiedTag{Name: "latest", Index: 21}),
+			copyOf("a", 10, CopiedTag{Name: "latest", Index: 15}, CopiedTag{Name: "old", Index: 16}), copyOf("b", 20),
 		}
 		for i := range copies {
 			j := i + n.intn(len(copies)-i)

@@ -19,10 +19,11 @@ import (
 // A Catalog is this node's part in the farm's catalog: a replica of it, or a client of those that keep one, or one who
 // waits until there is one. What it is changes while it runs.
 type Catalog struct {
-	cfg   Config
-	parts Parts
-	log   *slog.Logger
-	seeds []string // canonical
+	cfg    Config
+	parts  Parts
+	log    *slog.Logger
+	seeds  []string // canonical
+	meters meters
 
 	// orders are carried out one at a time by Run: only it changes who the node is.
 	orders chan order
@@ -43,6 +44,7 @@ type Catalog struct {
 	refusing  bool                 // another catalog has hosted content too
 	skipTo    time.Time            // until when leases are skipped
 	founding  founding
+	outage    outage
 }
 
 // An order is something that changes who the node is.
@@ -70,7 +72,7 @@ func Open(cfg Config, parts Parts, log *slog.Logger) (*Catalog, error) {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
 	return &Catalog{
-		cfg: cfg, parts: parts, log: log, seeds: canonical(cfg.Seeds), id: id, peers: map[string]heard{}, seen: map[string]time.Time{},
+		cfg: cfg, parts: parts, log: log, seeds: canonical(cfg.Seeds), id: id, peers: map[string]heard{}, seen: map[string]time.Time{}, meters: newMeters(),
 		orders: make(chan order), ended: make(chan struct{}), state: WaitingForCatalog,
 	}, nil
 }
@@ -128,6 +130,7 @@ func (c *Catalog) live(ctx context.Context) error {
 		case o := <-c.orders:
 			o.done <- o.do()
 		case <-tick.C:
+			c.lookForLeader()
 			if err := c.step(ctx); err != nil {
 				c.log.LogAttrs(ctx, slog.LevelError, "catalog trouble", slog.Any("error", err))
 			}

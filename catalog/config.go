@@ -48,15 +48,17 @@ type Config struct {
 	LeaseWait, LeaseSkip, LeaseTTL time.Duration
 	// Tombstones is how long deletions are remembered for recovery. Default 30 days.
 	Tombstones time.Duration
-	// SnapshotEvery and SnapshotAfter are how often, and after how many commands, the log is cut. Defaults 2 min and
+	// SnapshotEvery and SnapshotAfter are how often, and after how many commands, the log is cut. Defaults 30 s and
 	// 8,192; Trailing is how many commands stay in it for voters that lag. Default 10,240.
 	SnapshotEvery           time.Duration
 	SnapshotAfter, Trailing uint64
 	// NoSync leaves out every sync to disk. For tests: what was answered may be lost in a power cut.
 	NoSync bool
 
-	journalBytes int64  // of the log; 0 is the log's own default
-	beforeSync   func() // called before entries are stored: a test's slow disk
+	// BeforeSync is called before the sync that stores entries. For tests and measurements: a slow disk. Default nil.
+	BeforeSync func()
+
+	journalBytes int64 // of the log; 0 is the log's own default
 }
 
 // Default returns a Config that lacks Dir, Node, Boot and Seeds.
@@ -68,7 +70,7 @@ func Default() Config {
 		VoterGone: 6500 * time.Millisecond, Settled: time.Minute,
 		LeaseWait: 200 * time.Millisecond, LeaseSkip: 30 * time.Second, LeaseTTL: 30 * time.Second,
 		Tombstones:    30 * 24 * time.Hour,
-		SnapshotEvery: 2 * time.Minute, SnapshotAfter: 8192, Trailing: 10240,
+		SnapshotEvery: 30 * time.Second, SnapshotAfter: 8192, Trailing: 10240,
 	}
 }
 

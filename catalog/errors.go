@@ -17,8 +17,14 @@ var (
 		"the seeds that lead to the other farm; push what is to be kept again")
 	// ErrSkipped: leases are not asked for now; fetch without one.
 	ErrSkipped = errors.New("leases are skipped")
+	// ErrQuorum: the catalog works, so it is not replaced.
+	ErrQuorum = errors.New("the catalog has a quorum, so it is not replaced")
 	// ErrNoReplica: this node keeps no replica to read from.
 	ErrNoReplica = errors.New("no replica of the catalog is kept here")
+	// ErrNoteInvalid: no release writes such a note beside a copy.
+	ErrNoteInvalid = errors.New("invalid note")
+	// errNoLeader: all that may be the leader were asked, and none was it.
+	errNoLeader = fmt.Errorf("%w", ErrNoQuorum)
 	// errNotLeader: the command was not appended; another node may be the leader.
 	errNotLeader = errors.New("not the leader")
 )

@@ -22,10 +22,11 @@ func (c *Catalog) Apply(ctx context.Context, command Command) (Result, error) {
 	if err := command.check(); err != nil {
 		return Result{}, err
 	}
-	return c.applyWithin(ctx, command, c.cfg.Patience)
+	return c.applyWithin(ctx, command, kindWrite, c.cfg.Patience)
 }
 
-func (c *Catalog) applyWithin(ctx context.Context, command Command, patience time.Duration) (Result, error) {
+func (c *Catalog) applyWithin(ctx context.Context, command Command, kind string, patience time.Duration) (Result, error) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var result Result
@@ -47,6 +48,7 @@ func (c *Catalog) applyWithin(ctx context.Context, command Command, patience tim
 		}
 		return reply.GetDetour(), err
 	})
+	c.meters.asked(kind, began, err)
 	return result, err
 }
 
@@ -75,8 +77,18 @@ func (c *Catalog) append(ctx context.Context, r *replica, command Command) (Resu
 }
 
 // atLeader does something at the leader: here, or by a call to the node that leads. It goes after the leader until ctx
-// ends. What is uncertain is not done twice.
+// ends, and not at all while that is known to be of no use. What is uncertain is not done twice.
 func (c *Catalog) atLeader(ctx context.Context, here func(*replica) error, there func(catalogpb.CatalogClient, string) (*catalogpb.Detour, error)) error {
+	found, err := c.seek()
+	if err != nil {
+		return err
+	}
+	err = c.goAfter(ctx, here, there)
+	found(err)
+	return err
+}
+
+func (c *Catalog) goAfter(ctx context.Context, here func(*replica) error, there func(catalogpb.CatalogClient, string) (*catalogpb.Detour, error)) error {
 	var last error
 	var hint string
 	dead := map[string]bool{} // those that did not answer in this round
@@ -114,7 +126,7 @@ func noQuorum(ctx context.Context, last error) error {
 	if last == nil {
 		last = context.Cause(ctx)
 	}
-	return fmt.Errorf("%w: %w", ErrNoQuorum, last)
+	return fmt.Errorf("%w: %w", errNoLeader, last)
 }
 
 // nextToAsk is the hint, the leader that is known, or one of the other voters.
@@ -218,6 +230,7 @@ func (c *Catalog) Read(ctx context.Context, stale bool) (View, error) {
 
 // readIndex asks the leader what a reader must have seen.
 func (c *Catalog) readIndex(ctx context.Context) (uint64, error) {
+	began := time.Now()
 	var index uint64
 	err := c.atLeader(ctx, func(r *replica) (err error) {
 		index, err = r.readIndex(ctx)
@@ -232,6 +245,7 @@ func (c *Catalog) readIndex(ctx context.Context) (uint64, error) {
 		index = reply.GetIndex()
 		return reply.GetDetour(), nil
 	})
+	c.meters.asked(kindRead, began, err)
 	return index, err
 }
 

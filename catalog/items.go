@@ -16,8 +16,11 @@ type (
 	}
 	manifestItem struct {
 		*Manifest
-		tagged int // tags of the repository that name it
+		tagged  int    // tags of the repository that name it
+		changed uint64 // index of the last command that put it or changed which tags do
 	}
+	// A placeItem is a manifest too, sorted by its digest first.
+	placeItem struct{ *Manifest }
 	// A linkItem is there while the blob is linked or a manifest lists it.
 	linkItem struct {
 		repository string
@@ -72,6 +75,11 @@ func (a manifestItem) less(b manifestItem) bool {
 	return c < 0 || c == 0 && before(a.Descriptor.Digest, b.Descriptor.Digest)
 }
 
+func (a placeItem) less(b placeItem) bool {
+	c := compare(a.Descriptor.Digest, b.Descriptor.Digest)
+	return c < 0 || c == 0 && a.Repository < b.Repository
+}
+
 func (a linkItem) less(b linkItem) bool {
 	return a.repository < b.repository || a.repository == b.repository && before(a.digest, b.digest)
 }
@@ -88,6 +96,11 @@ func (a referrerItem) less(b referrerItem) bool {
 
 func (a tombItem) less(b tombItem) bool {
 	return a.repository < b.repository || a.repository == b.repository && a.name < b.name
+}
+
+// lessByName sorts by name first.
+func (a tombItem) lessByName(b tombItem) bool {
+	return a.name < b.name || a.name == b.name && a.repository < b.repository
 }
 
 func (a pinItem) less(b pinItem) bool         { return a.name < b.name }

@@ -22,7 +22,7 @@ func (c *Catalog) Lease(ctx context.Context, d oci.Digest) (holder string, err e
 	if rt := c.route(); rt.leader == "" && c.current() == nil {
 		return "", fmt.Errorf("%w: no catalog", ErrSkipped)
 	}
-	r, err := c.applyWithin(ctx, Command{Do: TakeLease{Digest: d, Node: c.cfg.Node, TTL: c.cfg.LeaseTTL}}, c.cfg.LeaseWait)
+	r, err := c.applyWithin(ctx, Command{Do: TakeLease{Digest: d, Node: c.cfg.Node, TTL: c.cfg.LeaseTTL}}, kindLease, c.cfg.LeaseWait)
 	switch {
 	case err == nil && r.Err == nil:
 		return r.Holder, nil
@@ -46,6 +46,6 @@ func (c *Catalog) Release(ctx context.Context, d oci.Digest) error {
 	if skip {
 		return ErrSkipped
 	}
-	_, err := c.applyWithin(ctx, Command{Do: ReleaseLease{Digest: d, Node: c.cfg.Node}}, c.cfg.LeaseWait)
+	_, err := c.applyWithin(ctx, Command{Do: ReleaseLease{Digest: d, Node: c.cfg.Node}}, kindLease, c.cfg.LeaseWait)
 	return err
 }

@@ -233,8 +233,28 @@ func (s *logStore) follows(entries []*raft.Log) error {
 	return nil
 }
 
-// DeleteRange deletes the entries from low to high, both included, from the beginning or the end of the log.
+// deleteAtOnce is how many entries of the beginning are deleted while others who store wait.
+const deleteAtOnce = 8192
+
+// DeleteRange deletes the entries from low to high, both included, from the beginning or the end of the log. Of a long
+// range at the beginning an error or a crash may leave the later part.
 func (s *logStore) DeleteRange(low, high uint64) error {
+	s.mu.RLock()
+	first, last := s.first, s.last
+	s.mu.RUnlock()
+	if low <= first && high < last {
+		for ; high >= first+deleteAtOnce; first += deleteAtOnce {
+			if err := s.deletePart(first, first+deleteAtOnce-1); err != nil {
+				return err
+			}
+		}
+		low = first
+	}
+	return s.deletePart(low, high)
+}
+
+// deletePart deletes a range in one transaction.
+func (s *logStore) deletePart(low, high uint64) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.mu.RLock()
@@ -300,6 +320,7 @@ func putEntries(log *bolt.Bucket, entries []*raft.Log, low, high uint64) error {
 func deleteRange(log *bolt.Bucket, low, high uint64) error {
 	c := log.Cursor()
 	for k, _ := c.Seek(indexKey(low)); k != nil && keyIndex(k) <= high; k, _ = c.Seek(indexKey(low)) {
+		low = keyIndex(k) + 1 // to look from the beginning would pass over all pages that were emptied so far
 		if err := c.Delete(); err != nil {
 			return err
 		}

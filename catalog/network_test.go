@@ -202,7 +202,7 @@ func (f *fakeNode) start() {
 	cfg.Dir, cfg.Node, cfg.Seeds, cfg.NoSync = f.dir(), f.id, f.seeds, true
 	cfg.journalBytes = 64 << 10
 	cfg.SnapshotAfter, cfg.SnapshotEvery, cfg.Trailing = 100, 5*time.Second, 20
-	cfg.beforeSync = f.sync
+	cfg.BeforeSync = f.sync
 	if f.pace > 0 {
 		cfg.Heartbeat, cfg.Lease = f.pace, f.pace
 	}

@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pullonce/pullonce/oci"
 	catalogpb "github.com/pullonce/pullonce/proto/catalog"
@@ -132,11 +134,13 @@ func (c *Catalog) ask(ctx context.Context, q *catalogpb.Question, stale bool) (*
 	if r := c.current(); r != nil && stale {
 		return answerQuestion(r.machine.view(), q)
 	}
+	began := time.Now()
 	var answer *catalogpb.Answer
-	err := c.atLeader(ctx, func(r *replica) (err error) {
+	here := func(r *replica) (err error) {
 		answer, err = r.answer(ctx, q)
 		return err
-	}, func(client catalogpb.CatalogClient, catalog string) (*catalogpb.Detour, error) {
+	}
+	there := func(client catalogpb.CatalogClient, catalog string) (*catalogpb.Detour, error) {
 		ctx, cancel := context.WithTimeout(ctx, c.cfg.Ask)
 		defer cancel()
 		reply, err := client.Query(ctx, &catalogpb.QueryRequest{Catalog: catalog, Stale: stale, Question: q})
@@ -145,8 +149,28 @@ func (c *Catalog) ask(ctx context.Context, q *catalogpb.Question, stale bool) (*
 		}
 		answer = reply.GetAnswer()
 		return reply.GetDetour(), nil
-	})
+	}
+	var err error
+	if stale {
+		err = c.atAnyVoter(ctx, there)
+	} else {
+		err = c.atLeader(ctx, here, there)
+	}
+	c.meters.asked(kindRead, began, err)
 	return answer, err
+}
+
+// atAnyVoter asks one voter after the other, each once, until one answers, be there a leader or not.
+func (c *Catalog) atAnyVoter(ctx context.Context, there func(catalogpb.CatalogClient, string) (*catalogpb.Detour, error)) error {
+	last, silent := errNoLeader, map[string]bool{}
+	for node := c.nextToAsk("", silent); node != "" && ctx.Err() == nil; node = c.nextToAsk("", silent) {
+		_, err := c.askLeader(node, there)
+		if !errors.Is(err, errNotLeader) {
+			return err
+		}
+		silent[node], last = true, err
+	}
+	return noQuorum(ctx, last)
 }
 
 // answer is the leader's answer, with all that was committed before.

@@ -1,36 +1,12 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
 
 	"github.com/pullonce/pullonce/oci"
 )
-
-// A Copy is what lies beside one copy of a hosted manifest.
-type Copy struct {
-	Repository  string
-	Descriptor  oci.Descriptor
-	Annotations map[string]string
-	Subject     oci.Digest
-	Blobs       []CopiedBlob // what the manifest lists
-	Index       uint64       // of the command that put the manifest
-	Tags        []CopiedTag
-}
-
-// A CopiedBlob is a blob that a manifest lists, with its size.
-type CopiedBlob struct {
-	Digest oci.Digest
-	Size   int64
-}
-
-// A CopiedTag is a tag with the index of the command that set it.
-type CopiedTag struct {
-	Name  string
-	Index uint64
-}
 
 // Recovered says what came of the copies.
 type Recovered struct {
@@ -40,7 +16,9 @@ type Recovered struct {
 }
 
 // Recover founds a new catalog on this node from the copies that holders report, for when every voter and every backup
-// is lost. Of a tag that two manifests claim, the later index wins. Pins and settings are not in copies.
+// is lost. Of what copies say of one tag, or of one manifest in a repository, the latest holds, also when it is that it
+// was deleted. A write that was begun (CopiedTag.Base) counts as done: it may have been answered. Pins and settings are
+// not in copies.
 func (c *Catalog) Recover(ctx context.Context, copies []Copy, force bool) (Recovered, error) {
 	s, r := rebuild(copies, time.Now())
 	return r, c.replace(ctx, s, force)
@@ -49,23 +27,21 @@ func (c *Catalog) Recover(ctx context.Context, copies []Copy, force bool) (Recov
 // rebuild is the state that the copies come to.
 func rebuild(copies []Copy, now time.Time) (*state, Recovered) {
 	s := newState()
-	var r Recovered
-	for _, c := range copies {
-		s.index = max(s.index, c.Index)
-		for _, t := range c.Tags {
-			s.index = max(s.index, t.Index)
-		}
-	}
 	s.clock = toNanos(now)
-	last := s.index
-	pending := slices.Clone(copies)
-	slices.SortStableFunc(pending, func(a, b Copy) int {
-		return cmp.Or(cmp.Compare(a.Repository, b.Repository), compare(a.Descriptor.Digest, b.Descriptor.Digest), cmp.Compare(b.Index, a.Index))
-	})
-	pending = slices.CompactFunc(pending, mergeCopies)
+	var r Recovered
+	merged := MergeCopies(copies, nil)
+	last := uint64(0)
 	known := map[string]bool{} // manifests that there are copies of
-	for _, c := range pending {
+	var pending []Copy
+	for _, c := range merged {
+		last = max(last, c.latest()+1) // what was begun at an index comes after it
+		if c.deleted() {
+			s.index = c.Index
+			s.bury(c.Repository, c.Descriptor.Digest.String())
+			continue
+		}
 		known[c.Repository+" "+c.Descriptor.Digest.String()] = true
+		pending = append(pending, c)
 	}
 	for progress := true; progress; {
 		progress = false
@@ -77,14 +53,20 @@ func rebuild(copies []Copy, now time.Time) (*state, Recovered) {
 		})
 	}
 	r.Incomplete = pending
-	r.Tags = s.restoreTags(copies)
+	r.Tags = s.restoreTags(merged)
 	s.index = last
+	s.settleCopies()
 	return s, r
 }
 
-// mergeCopies tells whether b is another copy of a's manifest. Their tags are read from all.
-func mergeCopies(a, b Copy) bool {
-	return a.Repository == b.Repository && a.Descriptor.Digest == b.Descriptor.Digest
+// deleted tells whether the manifest is gone. A tag that was set to it later says that it was put again.
+func (c Copy) deleted() bool {
+	return c.Gone && !slices.ContainsFunc(c.Tags, c.claims)
+}
+
+// claims tells whether a tag names the manifest, as far as this copy says. Deleting the manifest took its tags.
+func (c Copy) claims(t CopiedTag) bool {
+	return !t.Gone && (!c.Gone || t.Index > c.Index || t.Index == c.Index && t.Base)
 }
 
 // restoreCopy puts a manifest whose children are there.
@@ -114,26 +96,47 @@ func lists(mediaType string) bool {
 	return mediaType == oci.MediaTypeOCIIndex || mediaType == oci.MediaTypeDockerList
 }
 
-// restoreTags sets each tag to the manifest that claims it with the highest index.
+// restoreTags does with each tag what the latest claim says of it.
 func (s *state) restoreTags(copies []Copy) int {
 	type claim struct {
+		CopiedTag
 		digest oci.Digest
-		index  uint64
 	}
 	claims := map[[2]string]claim{}
 	for _, c := range copies {
 		for _, t := range c.Tags {
+			if !t.Gone && !c.claims(t) {
+				continue
+			}
 			key := [2]string{c.Repository, t.Name}
-			if old, ok := claims[key]; !ok || t.Index > old.index || t.Index == old.index && compare(c.Descriptor.Digest, old.digest) < 0 {
-				claims[key] = claim{c.Descriptor.Digest, t.Index}
+			old, ok := claims[key]
+			if order := t.order(old.CopiedTag); !ok || order > 0 || order == 0 && compare(c.Descriptor.Digest, old.digest) < 0 {
+				claims[key] = claim{t, c.Descriptor.Digest}
 			}
 		}
 	}
 	set := 0
 	for key, c := range claims {
-		s.index = c.index
+		s.index = c.Index
+		if c.Gone {
+			s.bury(key[0], key[1])
+			continue
+		}
 		put := PutTag{Repository: key[0], Tag: key[1], Digest: c.digest}
 		set += b2i(put.check() == nil && put.apply(s, nil) == nil)
 	}
 	return set
+}
+
+// settleCopies makes what was rebuilt the whole truth about each manifest, so that copies which come back later do not
+// add to it.
+func (s *state) settleCopies() {
+	var all []manifestItem
+	for m := range s.manifests.all() {
+		all = append(all, m)
+	}
+	for _, m := range all {
+		m.changed = s.index
+		s.manifests.put(m)
+	}
 }

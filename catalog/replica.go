@@ -80,7 +80,7 @@ func (r *replica) start(found bool) error {
 		MaxRPCsInFlight: 1,
 	})
 	conf := r.config()
-	logs := raftStore{r.store, r.cfg.beforeSync}
+	logs := raftStore{r.store, r.cfg.BeforeSync}
 	if found {
 		alone := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: place(r.name, r.cfg.Node)}}}
 		if err := raft.BootstrapCluster(conf, r.store, r.store, snapshots, r.transport, alone); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
@@ -88,7 +88,21 @@ func (r *replica) start(found bool) error {
 		}
 	}
 	r.raft, err = raft.NewRaft(conf, r.machine, logs, patientStable{r.store, r.layer.closed, r.log}, snapshots, r.transport)
+	if err == nil {
+		r.hurry()
+	}
 	return err
+}
+
+// hurry has a replica that is alone stand for election at once: there is no leader that it could wait for. Raft looks at
+// its timer anew when the time becomes shorter.
+func (r *replica) hurry() {
+	if servers := r.servers(); len(servers) != 1 || servers[0].ID != raft.ServerID(r.name) {
+		return
+	}
+	conf := r.raft.ReloadableConfig()
+	conf.HeartbeatTimeout--
+	_ = r.raft.ReloadConfig(conf) // where that is too short already, the timer runs
 }
 
 // raftStore is the log as raft is given it. It does not say that it has no gaps: to a store that says so, raft drops

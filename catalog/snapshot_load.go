@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,6 +21,16 @@ func (s *state) endLoad() {
 	held := slices.Collect(maps.Values(s.loading))
 	slices.SortFunc(held, func(a, b *holdItem) int { return compare(a.digest, b.digest) })
 	s.loading = nil
+	placed := make([]placeItem, 0, s.manifests.len())
+	for m := range s.manifests.all() {
+		placed = append(placed, placeItem{m.Manifest})
+	}
+	slices.SortFunc(placed, func(a, b placeItem) int {
+		return cmp.Or(compare(a.Descriptor.Digest, b.Descriptor.Digest), cmp.Compare(a.Repository, b.Repository))
+	})
+	for _, p := range placed {
+		s.places.put(p)
+	}
 	for _, h := range held {
 		s.holds.put(*h)
 	}
@@ -92,6 +103,11 @@ func (s *state) loadManifest(p *catalogpb.Manifest) error {
 		return errTwice
 	}
 	s.putManifest(m)
+	if changed := p.GetChanged(); changed > m.Index {
+		item, _ := s.manifests.get(manifestItem{Manifest: m})
+		item.changed = changed
+		s.manifests.put(item)
+	}
 	return nil
 }
 
@@ -122,7 +138,7 @@ func (s *state) loadTombstone(p *catalogpb.Tombstone) error {
 	if _, ok := s.tombs.get(t); ok {
 		return errTwice
 	}
-	s.tombs.put(t)
+	s.putTomb(t)
 	return checkName(t.repository)
 }
 

@@ -93,7 +93,11 @@ func (l linkItem) record() *catalogpb.Record {
 }
 
 func (m manifestItem) record() *catalogpb.Record {
-	return &catalogpb.Record{Record: &catalogpb.Record_Manifest{Manifest: m.message()}}
+	p := m.message()
+	if m.changed > m.Index {
+		p.Changed = m.changed
+	}
+	return &catalogpb.Record{Record: &catalogpb.Record_Manifest{Manifest: p}}
 }
 
 func (t tagItem) record() *catalogpb.Record {

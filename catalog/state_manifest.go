@@ -16,7 +16,7 @@ func (p PutManifest) apply(s *state, _ *Result) error {
 		Subject: p.Subject, Blobs: p.Blobs, Index: s.index,
 	}
 	s.putManifest(m)
-	s.tombs.remove(tombItem{repository: p.Repository, name: p.Descriptor.Digest.String()})
+	s.unbury(p.Repository, p.Descriptor.Digest.String())
 	for _, tag := range p.Tags {
 		s.putTag(tagItem{p.Repository, tag, p.Descriptor.Digest, s.index})
 	}
@@ -63,7 +63,10 @@ func (s *state) putManifest(m *Manifest) {
 		s.hold(m.Descriptor.Digest, 1)
 	}
 	m = s.shared(m)
-	s.manifests.put(manifestItem{m, old.tagged})
+	s.manifests.put(manifestItem{m, old.tagged, m.Index})
+	if s.loading == nil {
+		s.places.put(placeItem{m})
+	}
 	for _, d := range m.Blobs {
 		s.use(m.Repository, d, 1)
 	}
@@ -113,6 +116,7 @@ func (s *state) removeManifest(repository string, d oci.Digest) bool {
 	}
 	s.unlist(m.Manifest)
 	s.manifests.remove(m)
+	s.places.remove(placeItem{m.Manifest})
 	s.hold(d, -1)
 	return true
 }

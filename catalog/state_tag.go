@@ -1,5 +1,7 @@
 package catalog
 
+import "strings"
+
 func (p PutTag) apply(s *state, _ *Result) error {
 	if _, ok := s.manifests.get(manifestKey(p.Repository, p.Digest)); !ok {
 		return notFound("manifest %s in %s", p.Digest, p.Repository)
@@ -25,7 +27,7 @@ func (f Forget) apply(s *state, _ *Result) error {
 		}
 	}
 	for _, t := range old {
-		s.tombs.remove(t)
+		s.unbury(t.repository, t.name)
 	}
 	return nil
 }
@@ -34,11 +36,11 @@ func (f Forget) apply(s *state, _ *Result) error {
 func (s *state) putTag(t tagItem) {
 	s.untag(t)
 	m, _ := s.manifests.get(manifestKey(t.repository, t.digest))
-	m.tagged++
+	m.tagged, m.changed = m.tagged+1, max(m.changed, t.index)
 	s.manifests.put(m)
 	t.repository, t.digest = m.Repository, m.Descriptor.Digest
 	s.tags.put(t)
-	s.tombs.remove(tombItem{repository: t.repository, name: t.tag})
+	s.unbury(t.repository, t.tag)
 }
 
 func (s *state) removeTag(repository, tag string) bool {
@@ -52,7 +54,7 @@ func (s *state) removeTag(repository, tag string) bool {
 func (s *state) untag(t tagItem) {
 	if old, ok := s.tags.get(t); ok {
 		m, _ := s.manifests.get(manifestKey(old.repository, old.digest))
-		m.tagged--
+		m.tagged, m.changed = m.tagged-1, s.index
 		s.manifests.put(m)
 	}
 }
@@ -73,5 +75,24 @@ func (s *state) tagsOf(m manifestItem) []string {
 
 // bury leaves a tombstone.
 func (s *state) bury(repository, name string) {
-	s.tombs.put(tombItem{s.repository(repository), name, s.index, s.clock})
+	s.putTomb(tombItem{s.repository(repository), name, s.index, s.clock})
 }
+
+func (s *state) putTomb(t tombItem) {
+	s.tombs.put(t)
+	if t.ofManifest() {
+		s.graves.put(t)
+	}
+}
+
+// unbury takes a tombstone away, if there is one.
+func (s *state) unbury(repository, name string) {
+	t := tombItem{repository: repository, name: name}
+	s.tombs.remove(t)
+	if t.ofManifest() {
+		s.graves.remove(t)
+	}
+}
+
+// ofManifest tells the tombstones of manifests from those of tags.
+func (t tombItem) ofManifest() bool { return strings.Contains(t.name, ":") }

@@ -36,7 +36,7 @@ func dump(s *state) string {
 		line("link", x)
 	}
 	for x := range s.manifests.all() {
-		line("manifest", fmt.Sprintf("%+v tagged %d", *x.Manifest, x.tagged))
+		line("manifest", fmt.Sprintf("%+v tagged %d changed %d", *x.Manifest, x.tagged, x.changed))
 	}
 	for x := range s.tags.all() {
 		line("tag", x)
@@ -55,6 +55,12 @@ func dump(s *state) string {
 	}
 	for x := range s.holds.all() {
 		line("hold", x)
+	}
+	for x := range s.places.all() {
+		line("place", *x.Manifest)
+	}
+	for x := range s.graves.all() {
+		line("grave", x)
 	}
 	for x := range s.referrers.all() {
 		line("referrer", x)

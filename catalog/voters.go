@@ -17,14 +17,14 @@ type stewardship struct {
 	heard   map[string]time.Time // replica name -> when it was there last
 	came    map[string]time.Time // replica name -> when it was added
 	shun    map[string]time.Time // node -> until when it is no candidate
-	tidied  time.Time            // tombstones were dropped
+	tidied  time.Time            // what is over was looked for
+	aged    time.Time            // tombstones were looked at
 }
 
 const (
 	catchUp  = 15 * time.Second // that a new replica has to get near
 	nearly   = 64               // commands that a voter may still lack when it gets its vote
 	shunTime = 5 * time.Second
-	tidy     = time.Hour
 )
 
 // steward looks after the voters while this node leads, and after the meeting with another catalog.
@@ -44,7 +44,7 @@ func (c *Catalog) steward(ctx context.Context) error {
 			continue
 		}
 		if s == nil || s.replica != r {
-			s = &stewardship{r, map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}, time.Now()}
+			s = &stewardship{r, map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}, time.Time{}, time.Now()}
 		}
 		if err := c.tend(ctx, s); err != nil && ctx.Err() == nil {
 			c.log.LogAttrs(ctx, slog.LevelWarn, "voters not changed", slog.Any("error", err))
@@ -58,11 +58,8 @@ func (c *Catalog) tend(ctx context.Context, s *stewardship) error {
 	if gone || err != nil {
 		return err
 	}
-	if time.Since(s.tidied) > tidy {
-		s.tidied = time.Now()
-		if _, err := c.Apply(ctx, Command{Do: Forget{Before: time.Now().Add(-c.cfg.Tombstones)}}); err != nil {
-			return fmt.Errorf("forget old deletions: %w", err)
-		}
+	if err := c.tidy(ctx, s); err != nil {
+		return err
 	}
 	servers, members := c.standings(s), 0
 	for _, m := range c.parts.Farm.Members() {

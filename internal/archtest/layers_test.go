@@ -12,8 +12,8 @@ var floors = [][]string{
 	{"oci"},                                  // words
 	{"piece"},                                // words too, in terms of digests
 	{"swarm", "ring", "blobstore", "access"}, // facts
-	{"transfer", "upstream", "catalog", "gossip", "trust"}, // movers
-	{"registryapi", "adminapi", "dashboard"},               // doors
+	{"transfer", "upstream", "catalog", "copies", "gossip", "trust"}, // movers
+	{"registryapi", "adminapi", "dashboard"},                         // doors
 	{"node"},
 	{"config"},
 	{"cmd"},
@@ -25,12 +25,12 @@ var onlyBelow = map[string][]string{
 	"ring":       {"oci"},   // a function from digests to members
 	"cmd/p2pctl": {"adminapi", "oci"},
 	"cmd/p2psim": {"swarm", "piece", "oci"},
-	"scripts":    {"adminapi", "oci", "cmd/p2psim/sim"}, // benchmarks run the simulator
+	"scripts":    {"adminapi", "oci", "cmd/p2psim/sim", "catalog"}, // benchmarks run the simulator, and voters alone
 	"test":       {"adminapi", "oci"},
 }
 
 // protoUsers are the only packages that may see generated types.
-var protoUsers = []string{"transfer", "catalog", "gossip", "adminapi", "cmd/p2pctl"}
+var protoUsers = []string{"transfer", "catalog", "copies", "gossip", "adminapi", "cmd/p2pctl"}
 
 // helpers are the packages below internal that support tests, with the rooms that each may import. What is not named
 // may import oci.
@@ -43,7 +43,7 @@ var helpers = map[string][]string{
 }
 
 // everywhere are the packages below internal that are part of the product and may be imported by any room.
-var everywhere = []string{"internal/version"}
+var everywhere = []string{"internal/version", "internal/bulk"}
 
 // floorOf is the floor of a package's room, or -1 for what is not in a room.
 func floorOf(dir string) int {

@@ -49,14 +49,31 @@ func (c *Containerd) CLI(ctx context.Context, args ...string) (string, error) {
 // Pull pulls an image, whose name begins with its registry's, and unpacks it. It is kept in a namespace of containerd's.
 // hosts has the hosts.toml of each registry, by its name, which may be _default.
 func (c *Containerd) Pull(ctx context.Context, namespace string, hosts map[string]string, image string) error {
+	dir, err := c.hostsDir(namespace, hosts)
+	if err == nil {
+		_, err = c.CLI(ctx, "--namespace", namespace, "images", "pull", "--hosts-dir", dir, image)
+	}
+	return err
+}
+
+// Push pushes an image that is in a namespace to the registry that its name begins with; hosts is as for Pull.
+func (c *Containerd) Push(ctx context.Context, namespace string, hosts map[string]string, image string) error {
+	dir, err := c.hostsDir(namespace, hosts)
+	if err == nil {
+		_, err = c.CLI(ctx, "--namespace", namespace, "images", "push", "--hosts-dir", dir, image)
+	}
+	return err
+}
+
+// hostsDir writes the hosts.toml of each registry.
+func (c *Containerd) hostsDir(namespace string, hosts map[string]string) (string, error) {
 	dir := filepath.Join(c.host.dir, "ctd", "hosts-"+namespace)
 	for registry, text := range hosts {
 		if err := writeFile(filepath.Join(dir, registry, "hosts.toml"), text); err != nil {
-			return fmt.Errorf("configure ctr on %s: %w", c.host.name, err)
+			return "", fmt.Errorf("configure ctr on %s: %w", c.host.name, err)
 		}
 	}
-	_, err := c.CLI(ctx, "--namespace", namespace, "images", "pull", "--hosts-dir", dir, image)
-	return err
+	return dir, nil
 }
 
 // Digest is the digest of the manifest or index of an image that was pulled.

@@ -37,6 +37,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == plainCommand {
 		return exit(stderr, servePlain(ctx, args[1:], stdout))
 	}
+	if len(args) == 1 && args[0] == voterCommand {
+		return exit(stderr, serveVoter(ctx, os.Stdin, stdout))
+	}
 	o, err := parseOptions(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return exitDone

@@ -67,10 +67,10 @@ func build(t *testing.T) programs {
 	return p
 }
 
-// lasting is a context for the test: it ends with it, after testTime, and when the tests are interrupted.
-func lasting(t *testing.T) context.Context {
+// lasting is a context for the test: it ends with it, after limit, and when the tests are interrupted.
+func lasting(t *testing.T, limit time.Duration) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(interrupted, testTime)
+	ctx, cancel := context.WithTimeout(interrupted, limit)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -36,13 +36,19 @@ type world struct {
 // newWorld makes a world without hosts. needs are the programs that the test runs on them.
 func newWorld(t *testing.T, needs ...string) *world {
 	t.Helper()
+	return newWorldFor(t, testTime, needs...)
+}
+
+// newWorldFor is newWorld for a test that takes up to limit.
+func newWorldFor(t *testing.T, limit time.Duration, needs ...string) *world {
+	t.Helper()
 	if err := netfarm.Missing(needs...); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
 		t.Skipf("a farm of container engines cannot be made here: %v", err)
 	}
-	w := &world{ctx: lasting(t), programs: build(t), names: map[string]netip.Addr{}}
+	w := &world{ctx: lasting(t, limit), programs: build(t), names: map[string]netip.Addr{}}
 	var err error
 	w.farm, err = netfarm.New(w.ctx, netfarm.Config{Keep: os.Getenv("KEEP") != ""})
 	if err != nil {
