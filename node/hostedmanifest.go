@@ -55,7 +55,8 @@ func (h *hosting) keepAndPut(ctx context.Context, repo oci.Repository, m registr
 	_, _, err := h.n.catalog.Manifest(ctx, repo.Path, m.Digest, false)
 	switch {
 	case errors.Is(err, oci.ErrNotFound):
-		if err := h.n.store.Put(ctx, m.Digest, m.Raw, blobstore.Origin{MediaType: m.MediaType, Hosted: true}); err != nil {
+		origin := blobstore.Origin{MediaType: m.MediaType, Hosted: true, Note: note}
+		if err := h.n.store.Put(ctx, m.Digest, m.Raw, origin); err != nil {
 			return catalog.Result{}, fromStore(err)
 		}
 		if err := h.n.copies.Put(ctx, m.Digest, note); err != nil {

@@ -63,7 +63,7 @@ func (e *Engine) lose(id string) {
 
 // reachable asks a node directly whether it is there, for ProbeTimeout at most. A node that refuses is not: that is
 // known at once. gRPC leaves a connection alone for a while after a refusal, so a node that has just restarted would
-// still look dead: then the address itself is tried.
+// still look dead: then the address itself is tried, and the connection waited for.
 func (e *Engine) reachable(ctx context.Context, n Node) bool {
 	p, err := e.peers.to(n.Address)
 	if err != nil {
@@ -73,7 +73,6 @@ func (e *Engine) reachable(ctx context.Context, n Node) bool {
 	defer cancel()
 	reply, err := p.Ping(ctx, &transferpb.PingRequest{})
 	if err != nil && ctx.Err() == nil && e.peers.accepts(ctx, n.Address) {
-		p.conn.ResetConnectBackoff()
 		reply, err = p.Ping(ctx, &transferpb.PingRequest{}, grpc.WaitForReady(true))
 	}
 	if err != nil || reply.GetNode() != n.ID {
