@@ -164,8 +164,8 @@ func hostedKeys() []key {
 		one("hosted.gc_interval", "", "24h", durationUnit+", 0: never", zeroOrDurationFrom(time.Minute),
 			"How often blobs that no manifest needs are removed, beside `p2pctl gc`.",
 			func(c *Config) *time.Duration { return &c.Hosted.GCInterval }),
-		one("hosted.gc_grace", "", "1h", durationUnit, durationFrom(time.Second),
-			"How long a pushed blob is kept that no manifest needs yet: longer than a push takes from its first layer to its manifest.",
+		one("hosted.gc_grace", "", "1h", durationUnit, durationFrom(10*time.Minute),
+			"How long a pushed blob is kept that no manifest needs yet: longer than a push takes from its first layer to its manifest. At least 10m.",
 			func(c *Config) *time.Duration { return &c.Hosted.GCGrace }),
 	}
 }

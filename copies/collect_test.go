@@ -219,7 +219,7 @@ func TestNotesAreBroughtInLineWithTheCatalog(t *testing.T) {
 
 func TestAllNotesAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := newVillage(t, func(c *Config) { c.RepairRate = 0 })
+		v := newVillage(t, func(c *Config) { c.idle = true })
 		all := v.build("a", "b", "c")
 		want := make(map[oci.Digest]Copy)
 		for i := range uint64(40) {

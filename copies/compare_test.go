@@ -64,7 +64,7 @@ func TestComparisonsAreBounded(t *testing.T) {
 // A difference that stays, such as garbage, is not listed again and again.
 func TestADifferenceThatStaysCostsOneSmallMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := newVillage(t, func(c *Config) { c.RepairRate = 0 })
+		v := newVillage(t, func(c *Config) { c.idle = true })
 		all := v.build("a", "b")
 		for i := range uint64(300) {
 			v.has(data(i, 10), all["a"])

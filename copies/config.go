@@ -20,7 +20,11 @@ type Config struct {
 	RepairRate   int64         // bytes a second that are sent in the background; 0: no limit; default 64 MiB
 	CompareEvery time.Duration // how often nodes compare what they have; default 1 min
 	NotesEvery   time.Duration // how often notes are compared with the catalog; default 10 min
-	Grace        time.Duration // a blob that was used so recently is not collected; default 1 h
+	// Grace is how long ago a blob must have been used to be collected; default 1 h. It must be longer than what is between
+	// a push's question to a node and the name in the catalog.
+	Grace time.Duration
+
+	idle bool // nothing is mended: a test's
 }
 
 // Default is a config for a node with every default filled in.

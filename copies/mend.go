@@ -50,9 +50,17 @@ func (k *Keeper) mend(ctx context.Context) error {
 // pacer gives out the bytes that may be sent.
 func (k *Keeper) pacer() func(context.Context, int) error {
 	if k.cfg.RepairRate == 0 {
-		return nil
+		return nil // no limit
 	}
 	return rate.NewLimiter(rate.Limit(k.cfg.RepairRate), k.cfg.Message).WaitN
+}
+
+// repairRate is how many bytes a second may be sent, at most.
+func (k *Keeper) repairRate() int64 {
+	if k.cfg.RepairRate == 0 {
+		return 1 << 40 // no limit
+	}
+	return k.cfg.RepairRate
 }
 
 // take takes the first jobs of the queue.
@@ -60,11 +68,11 @@ func (k *Keeper) take() []*job {
 	b := &k.back
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if k.cfg.RepairRate == 0 {
+	if k.cfg.idle {
 		return nil
 	}
 	n, bytes := 0, int64(0)
-	for n < min(len(b.queue), mendBlobs) && (n == 0 || bytes+b.queue[n].size <= mendSeconds*k.cfg.RepairRate) {
+	for n < min(len(b.queue), mendBlobs) && (n == 0 || bytes+b.queue[n].size <= mendSeconds*k.repairRate()) {
 		b.flying[b.queue[n].flight] = true
 		bytes += b.queue[n].size
 		n++
@@ -87,7 +95,7 @@ func (k *Keeper) mendSome(ctx context.Context, jobs []*job, pace func(context.Co
 	m.dropGarbage(ctx)
 	m.offer(ctx)
 	var g errgroup.Group
-	g.SetLimit(int(min(senders, max(1, k.cfg.RepairRate/sendersRate))))
+	g.SetLimit(int(min(senders, max(1, k.repairRate()/sendersRate))))
 	for _, j := range m.jobs {
 		g.Go(func() error {
 			k.send(ctx, j, pace)

@@ -188,7 +188,7 @@ func TestRepairKeepsToItsRate(t *testing.T) {
 
 func TestNothingIsSentWithoutARate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := newVillage(t, func(c *Config) { c.RepairRate = 0 })
+		v := newVillage(t, func(c *Config) { c.idle = true })
 		all := v.build("a", "b")
 		v.has(data(1, 100), all["a"])
 		time.Sleep(5 * time.Minute)
