@@ -67,9 +67,10 @@ clean:
 	rm -rf $(BIN) .cache
 
 # NODES=5 hosts; RATE=50MB bytes a second of the stand-in's link; JSON=FILE; HUB=1 real Docker Hub, IMAGE=library/python:3
+# PUSH=1: an image is pushed to one host instead, and no upstream is asked
 NODES ?= 5
 RATE  ?= 50MB
 .PHONY: demo
 demo: ## a farm of 5 hosts on this machine pulls an image at once, and it crosses the upstream link once
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/p2pd ./scripts/demo
-	@exec $(BIN)/demo -p2pd $(BIN)/p2pd -nodes '$(NODES)' -rate '$(RATE)' $(if $(HUB),-hub) $(if $(IMAGE),-image '$(IMAGE)') $(if $(JSON),-json '$(JSON)')
+	@exec $(BIN)/demo -p2pd $(BIN)/p2pd -nodes '$(NODES)' -rate '$(RATE)' $(if $(HUB),-hub) $(if $(PUSH),-push) $(if $(IMAGE),-image '$(IMAGE)') $(if $(JSON),-json '$(JSON)')

@@ -30,6 +30,7 @@ type pushTarget struct {
 	address string // of the registry, as crane names it
 	repo    string
 	pids    []int
+	profile func() (wait func()) // of what follows
 	close   func() error
 }
 
@@ -94,6 +95,7 @@ func (b *bench) pushTo(ctx context.Context, crane, layout string, image *images.
 	if err != nil {
 		return p, err
 	}
+	defer t.profile()()
 	began := time.Now()
 	out, err := exec.CommandContext(ctx, crane, "push", "--insecure", layout, t.address+"/"+t.repo+":1").CombinedOutput()
 	if err != nil {
@@ -113,10 +115,9 @@ func (b *bench) farmTarget(ctx context.Context) (*pushTarget, error) {
 	if err := f.hasCatalog(ctx); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	wait := b.profiled(ctx, "push", f.Nodes...)
 	return &pushTarget{
 		address: strings.TrimPrefix(f.Nodes[0].Registry, "http://"), repo: "farm.internal/" + repo, pids: f.pids(),
-		close: func() error { wait(); return f.close() },
+		profile: func() func() { return b.profiled(ctx, "push", f.Nodes...) }, close: f.close,
 	}, nil
 }
 
@@ -155,7 +156,8 @@ func (b *bench) distributionTarget(ctx context.Context, program string) (*pushTa
 	}
 	return &pushTarget{
 		address: strings.TrimPrefix(p.URL(), "http://"), repo: repo, pids: []int{p.PID()},
-		close: func() error { p.Close(); return b.drop(dir) },
+		profile: func() func() { return func() {} },
+		close:   func() error { p.Close(); return b.drop(dir) },
 	}, nil
 }
 

@@ -59,8 +59,18 @@ func small(t *testing.T, more ...string) []string {
 }
 
 func TestAnImageCrossesTheLinkOnceForThreeHosts(t *testing.T) {
+	r, stdout := reported(t, small(t))
+	checkReport(t, r)
+	checkShown(t, stdout, `127\.0\.0\.3 +1\d\.\d MB +\d+\.\d\d +\d+\.\d `,
+		`Over the link +1\d\.\d MB, 1\.00 × the image's 1\d\.\d MB`, `Saved .*, 6[67]%`, `Once more .* 0 B over the link`)
+	nothingLeft(t)
+}
+
+// reported runs the demo, which must end well, and returns its report and what it showed.
+func reported(t *testing.T, args []string) (report, string) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "report.json")
-	args := small(t, "-json", file)
+	args = append(args, "-json", file)
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), args, &stdout, &stderr); code != exitDone {
 		t.Fatalf("run(%q) = %d; want %d; stdout:\n%s\nstderr:\n%s", args, code, exitDone, &stdout, &stderr)
@@ -73,16 +83,20 @@ func TestAnImageCrossesTheLinkOnceForThreeHosts(t *testing.T) {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		t.Fatal(err)
 	}
-	checkReport(t, r)
-	for _, want := range []string{
-		`127\.0\.0\.3 +1\d\.\d MB +\d+\.\d\d +\d+\.\d `, `Over the link +1\d\.\d MB, 1\.00 × the image's 1\d\.\d MB`,
-		`Saved .*, 6[67]%`, `Once more .* 0 B over the link`,
-	} {
-		if !regexp.MustCompile(want).MatchString(stdout.String()) {
-			t.Errorf("stdout has no match of %q:\n%s", want, &stdout)
+	return r, stdout.String()
+}
+
+// checkShown looks for expressions in what was shown, each behind the one before it.
+func checkShown(t *testing.T, stdout string, wants ...string) {
+	t.Helper()
+	rest := stdout
+	for _, want := range wants {
+		at := regexp.MustCompile(want).FindStringIndex(rest)
+		if at == nil {
+			t.Fatalf("stdout has no match of %q in its place:\n%s", want, stdout)
 		}
+		rest = rest[at[1]:]
 	}
-	nothingLeft(t)
 }
 
 func checkReport(t *testing.T, r report) {
@@ -132,7 +146,16 @@ func nothingLeft(t *testing.T) {
 
 func TestWhoeverStopsItLeavesNothingBehind(t *testing.T) {
 	// Ten seconds and more at that rate; it is stopped once the pull is on.
-	args := small(t, "-rate", "1MB")
+	stoppedAt(t, "over the link", small(t, "-rate", "1MB"))
+}
+
+func TestWhoeverStopsItAfterAHostWasLostLeavesNothingBehind(t *testing.T) {
+	stoppedAt(t, "Killed the node of 127.0.0.1", small(t, "-push"))
+}
+
+// stoppedAt stops the demo once it has shown some words.
+func stoppedAt(t *testing.T, words string, args []string) {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	read, write := io.Pipe()
@@ -144,7 +167,7 @@ func TestWhoeverStopsItLeavesNothingBehind(t *testing.T) {
 		for {
 			n, err := read.Read(text)
 			shown.Write(text[:n])
-			if strings.Contains(string(text[:n]), "over the link") {
+			if strings.Contains(string(text[:n]), words) {
 				stop()
 			}
 			if err != nil {
@@ -157,7 +180,7 @@ func TestWhoeverStopsItLeavesNothingBehind(t *testing.T) {
 	code := run(ctx, args, write, &stderr)
 	_ = write.Close()
 	<-done
-	if !strings.Contains(shown.String(), "Stopping 3 nodes …") {
+	if !regexp.MustCompile("Stopping [23] nodes …").MatchString(shown.String()) {
 		t.Errorf("stdout does not say that the nodes are being stopped:\n%s", &shown)
 	}
 	if code != exitFailed || !strings.Contains(stderr.String(), "stopped before the end") {
@@ -195,6 +218,9 @@ func TestWrongUsageIsRefused(t *testing.T) {
 		{"more"},
 		{"-no-such-flag"},
 		{"-nodes", "abc"},
+		{"-push", "-nodes", "2"},
+		{"-push", "-hub"},
+		{"-push", "-image", "farm.internal/team/app:1"},
 	} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), args, io.Discard, &stderr); code != exitUsage || strings.Count(stderr.String(), "\n") != 1 {
@@ -261,7 +287,7 @@ func TestWhatAKilledDemoLeftBehindIsRemovedAtTheNextStart(t *testing.T) {
 }
 
 func TestAHostAloneSavesNothing(t *testing.T) {
-	r := &report{Hosts: make([]hostReport, 1), UniqueBytes: 1000, UpstreamBytes: 1100, UpstreamRatio: 1.1, PulledBytes: 1000, SavedBytes: -100}
+	r := &report{Hosts: make([]hostReport, 1), UniqueBytes: 1000, UpstreamBytes: 1100, UpstreamRatio: 1.1, PulledBytes: 1000, SavedBytes: -100, accounted: true}
 	var out bytes.Buffer
 	r.print(&out)
 	if text := out.String(); !strings.Contains(text, "Saved           nothing") || strings.Contains(text, "-1") {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pullonce/pullonce/adminapi"
@@ -14,68 +15,95 @@ import (
 
 // A farm is the hosts' processes.
 type farm struct {
-	hosts  []*host
-	cancel context.CancelFunc
+	options
+	settings
+	dir     string
+	alone   bool    // all hosts have one address
+	hosts   []*host // those that run
+	started int
 }
 
-// settleTime is how long nodes may take to find each other.
-const settleTime = 30 * time.Second
+// settleTime is how long nodes may take to find each other, or to agree.
+const settleTime = time.Minute
 
 // startFarm starts a node on each of 127.0.0.1, 127.0.0.2 and so on. It is stopped by stop, also after an error.
-func startFarm(ctx context.Context, o options, dir, upstream string, cacheBytes int64, say io.Writer) (*farm, error) {
-	processes, cancel := context.WithCancel(context.WithoutCancel(ctx)) // stop ends them, after the last question
-	f := &farm{cancel: cancel}
-	addresses, alone := loopback(o.nodes)
-	if alone {
+func startFarm(ctx context.Context, o options, dir string, s settings, say io.Writer) (*farm, error) {
+	f := &farm{options: o, settings: s, dir: dir}
+	var lacking string
+	if lacking, f.alone = lacks(o.hostsInAll()); f.alone {
 		_, _ = fmt.Fprintf(say, "This machine has no %s, so all hosts get ports of their own on 127.0.0.1.\n"+
-			"(macOS: sudo ifconfig lo0 alias 127.0.0.2 up, and so on, gives them addresses of their own.)\n", addresses[len(addresses)-1])
+			"(macOS: sudo ifconfig lo0 alias 127.0.0.2 up, and so on, gives them addresses of their own.)\n", lacking)
 	}
-	var seeds []string
-	for i, ip := range addresses {
-		if alone {
-			ip = "127.0.0.1"
-		}
-		h, err := newHost(ip, filepath.Join(dir, fmt.Sprintf("host-%d", i+1)), o.anyPorts)
-		if err != nil {
-			return f, fmt.Errorf("find ports for host %d: %w", i+1, err)
-		}
-		h.name = ip
-		if alone {
-			h.name = h.registry
-		}
-		if err := h.start(processes, o.p2pd, h.config(seeds, upstream, cacheBytes)); err != nil {
+	for range o.nodes {
+		if _, err := f.add(ctx); err != nil {
 			return f, err
-		}
-		f.hosts = append(f.hosts, h)
-		if len(seeds) == 0 {
-			seeds = []string{h.gossip}
 		}
 	}
 	return f, f.settle(ctx)
 }
 
-// loopback returns n loopback addresses, and whether the machine lacks some of them: Linux has all of 127.0.0.0/8,
+// add starts one more host, which looks for the others by way of the first that runs.
+func (f *farm) add(ctx context.Context) (*host, error) {
+	f.started++
+	ip := loopback(f.started)
+	if f.alone {
+		ip = loopback(1)
+	}
+	h, err := newHost(ip, filepath.Join(f.dir, fmt.Sprintf("host-%d", f.started)), f.anyPorts)
+	if err != nil {
+		return nil, fmt.Errorf("find ports for host %d: %w", f.started, err)
+	}
+	h.name = ip
+	if f.alone {
+		h.name = h.registry
+	}
+	var seeds []string
+	if len(f.hosts) > 0 {
+		seeds = []string{f.hosts[0].gossip}
+	}
+	if err := h.start(ctx, f.p2pd, h.config(seeds, f.settings)); err != nil {
+		return nil, err
+	}
+	f.hosts = append(f.hosts, h)
+	return h, nil
+}
+
+// lose kills a host, which is none of the farm's from then on.
+func (f *farm) lose(h *host) error {
+	if err := h.kill(); err != nil {
+		return err
+	}
+	f.hosts = slices.DeleteFunc(f.hosts, func(other *host) bool { return other == h })
+	return nil
+}
+
+// loopback is the address of the nth host.
+func loopback(n int) string { return fmt.Sprintf("127.0.0.%d", n) }
+
+// lacks names one of n loopback addresses that the machine does not have, if there is one: Linux has all of 127.0.0.0/8,
 // others have 127.0.0.1.
-func loopback(n int) (addresses []string, lacking bool) {
+func lacks(n int) (address string, lacking bool) {
 	for i := range n {
-		ip := fmt.Sprintf("127.0.0.%d", i+1)
-		addresses = append(addresses, ip)
-		l, err := net.Listen("tcp", ip+":0")
+		l, err := net.Listen("tcp", net.JoinHostPort(loopback(i+1), "0"))
 		if err != nil {
-			lacking = true
-			continue
+			return loopback(i + 1), true
 		}
 		_ = l.Close()
 	}
-	return addresses, lacking
+	return "", false
 }
 
 // settle waits until all nodes have one ring that has all of them.
 func (f *farm) settle(ctx context.Context) error {
+	return f.await(ctx, "the nodes to find each other", f.unsettled)
+}
+
+// await waits until missing finds that nothing is missing any more.
+func (f *farm) await(ctx context.Context, what string, missing func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	for {
-		why := f.unsettled(limited)
+		why := missing(limited)
 		if why == nil {
 			return nil
 		}
@@ -84,7 +112,7 @@ func (f *farm) settle(ctx context.Context) error {
 		}
 		select {
 		case <-limited.Done():
-			return fmt.Errorf("wait for the nodes to find each other: %w", errors.Join(why, ctx.Err()))
+			return fmt.Errorf("wait for %s: %w", what, errors.Join(why, ctx.Err()))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -95,12 +123,9 @@ func (f *farm) settle(ctx context.Context) error {
 func (f *farm) unsettled(ctx context.Context) error {
 	rings := map[string]bool{}
 	for _, h := range f.hosts {
-		s, err := h.status(ctx)
+		s, err := h.placed(ctx)
 		if err != nil {
 			return err
-		}
-		if s.Ring.OwnedPartitions == 0 {
-			return fmt.Errorf("the node of %s, which is %s, has no place in its ring", h.name, s.State)
 		}
 		rings[s.Ring.Hash] = true
 	}
@@ -119,11 +144,11 @@ func (f *farm) gone() error {
 	return errors.Join(errs...)
 }
 
-// statuses asks all nodes, again until each has counted the answers that its engine has had whole already: a node
+// statuses asks some nodes, again until each has counted the answers that its engine has had whole already: a node
 // counts an answer when its last byte has gone.
-func (f *farm) statuses(ctx context.Context, served int64) ([]adminapi.NodeStatus, error) {
-	out := make([]adminapi.NodeStatus, len(f.hosts))
-	for i, h := range f.hosts {
+func statuses(ctx context.Context, hosts []*host, served int64) ([]adminapi.NodeStatus, error) {
+	out := make([]adminapi.NodeStatus, len(hosts))
+	for i, h := range hosts {
 		for deadline := time.Now().Add(2 * time.Second); ; {
 			s, err := h.status(ctx)
 			if err != nil {
@@ -141,7 +166,9 @@ func (f *farm) statuses(ctx context.Context, served int64) ([]adminapi.NodeStatu
 
 // stop ends all processes and waits for them.
 func (f *farm) stop() {
-	f.cancel()
+	for _, h := range f.hosts {
+		h.stop()
+	}
 	for _, h := range f.hosts {
 		<-h.ended
 	}

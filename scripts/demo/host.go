@@ -25,8 +25,9 @@ type host struct {
 	log                             string // path
 
 	process *exec.Cmd
-	ended   chan struct{} // closed when the process has ended
-	result  error         // of the process, once it has ended
+	stop    context.CancelFunc // has the process stop in order
+	ended   chan struct{}      // closed when the process has ended
+	result  error              // of the process, once it has ended
 }
 
 // The ports that nodes have by default, and which the demo takes where they are free.
@@ -74,8 +75,15 @@ func listen(ip, port string, anyPort bool) (net.Listener, error) {
 	return net.Listen("tcp", net.JoinHostPort(ip, "0"))
 }
 
+// settings are what all nodes of a farm have alike.
+type settings struct {
+	upstream   string // URL of the stand-in; "": Docker Hub
+	cacheBytes int64
+	hosted     bool // the farm has its own images, and reaches no upstream
+}
+
 // config is the node's configuration file.
-func (h *host) config(seeds []string, upstream string, cacheBytes int64) string {
+func (h *host) config(seeds []string, s settings) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }
 	p("data_dir: %q", filepath.Join(h.dir, "data"))
@@ -86,14 +94,18 @@ func (h *host) config(seeds []string, upstream string, cacheBytes int64) string 
 	if len(seeds) > 0 {
 		p("join: [%q]", strings.Join(seeds, `", "`))
 	}
-	p("cache: {max_size: %d, min_free: 1MiB}", cacheBytes)
-	if upstream != "" {
-		p("upstreams: {docker.io: {url: %q}}", upstream)
+	p("cache: {max_size: %d, min_free: 1MiB}", s.cacheBytes)
+	if s.upstream != "" {
+		p("upstreams: {docker.io: {url: %q}}", s.upstream)
+	}
+	if s.hosted {
+		p("egress: %q", "no")
+		p("hosted: {compare_interval: 2s}") // what status says of copies is never older
 	}
 	return b.String()
 }
 
-// start starts the process.
+// start starts the process, which ends with stop and not with ctx: it is still asked after that.
 func (h *host) start(ctx context.Context, program, config string) error {
 	if err := os.MkdirAll(h.dir, 0o700); err != nil {
 		return err
@@ -106,6 +118,7 @@ func (h *host) start(ctx context.Context, program, config string) error {
 	if err != nil {
 		return err
 	}
+	ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
 	h.process = exec.CommandContext(ctx, program, "--config", file)
 	h.process.Stdout, h.process.Stderr = log, log
 	h.process.Env = withoutKeys(os.Environ())
@@ -126,6 +139,7 @@ func (h *host) start(ctx context.Context, program, config string) error {
 		}
 	}()
 	if err := <-started; err != nil {
+		h.stop()
 		return fmt.Errorf("start the node of %s: %w", h.name, err)
 	}
 	return nil
@@ -140,6 +154,16 @@ func withoutKeys(environ []string) []string {
 		}
 	}
 	return out
+}
+
+// kill ends the process at once and waits for its end.
+func (h *host) kill() error {
+	defer h.stop()
+	if err := h.process.Process.Kill(); err != nil {
+		return fmt.Errorf("kill the node of %s: %w", h.name, err)
+	}
+	<-h.ended
+	return nil
 }
 
 // gone says why a process has ended before it was stopped; nil while it runs.
@@ -174,6 +198,15 @@ func (h *host) lastWords() string {
 		}
 	}
 	return strings.TrimSpace(string(raw))
+}
+
+// placed is the node's view of itself once it has its place in the ring.
+func (h *host) placed(ctx context.Context) (adminapi.NodeStatus, error) {
+	s, err := h.status(ctx)
+	if err == nil && s.Ring.OwnedPartitions == 0 {
+		err = fmt.Errorf("the node of %s, which is %s, has no place in its ring", h.name, s.State)
+	}
+	return s, err
 }
 
 // status is the node's view of itself.

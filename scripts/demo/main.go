@@ -1,6 +1,7 @@
 // Command demo shows on one machine what a farm does: it starts a Docker Hub stand-in behind a link of limited rate
 // and a farm of p2pd processes, each on a loopback address of its own, has all of them pull one image at once as
-// container engines do, and says how often the image's bytes crossed the link.
+// container engines do, and says how often the image's bytes crossed the link. With -push there is no upstream: an image
+// is pushed to one host, all pull it, that host is lost, and what was pushed is not.
 //
 // Everything that it starts it stops, and what it writes is in a temporary directory that it removes.
 package main

@@ -33,6 +33,11 @@ type report struct {
 	BoundRatio   *float64 `json:"bound_ratio"`
 
 	Again *againReport `json:"again"` // the second pull; null where it did not come to that
+
+	Push *pushReport `json:"push,omitempty"` // what was there before and after the pull of an image that was pushed
+
+	accounted bool // nodes and link were asked for what they have counted
+	printed   bool
 }
 
 type hostReport struct {
@@ -59,19 +64,33 @@ type againReport struct {
 	UpstreamBytes int64   `json:"upstream_bytes"`
 }
 
-// newReport reports what the hosts have seen of the first pull.
-func newReport(o options, f *farm, s *standIn, first *pulls) *report {
-	r := &report{SchemaVersion: 1, Image: o.image.String(), StandIn: s != nil, Seconds: first.took.Seconds()}
+func newReport(o options) *report { return &report{SchemaVersion: 1, Image: o.image.String()} }
+
+// pulled adds what the hosts have seen of the first pull.
+func (r *report) pulled(first *pulls) {
+	r.Seconds, r.Hosts = first.took.Seconds(), first.report()
 	for i, e := range first.engines {
-		got := e.got.Load()
-		r.Hosts = append(r.Hosts, hostReport{
-			Host: f.hosts[i].name, Bytes: got, Seconds: e.took.Seconds(), BytesPerSecond: float64(got) / e.took.Seconds(),
-		})
-		r.PulledBytes += got
+		r.PulledBytes += r.Hosts[i].Bytes
 		r.Blobs = max(r.Blobs, len(e.blobs))
 		r.UniqueBytes = max(r.UniqueBytes, e.total.Load()) // all pull the same
 	}
-	if s != nil {
+}
+
+// report is what the hosts have seen.
+func (p *pulls) report() []hostReport {
+	var out []hostReport
+	for i, e := range p.engines {
+		got := e.got.Load()
+		out = append(out, hostReport{
+			Host: p.hosts[i].name, Bytes: got, Seconds: e.took.Seconds(), BytesPerSecond: float64(got) / e.took.Seconds(),
+		})
+	}
+	return out
+}
+
+// ofStandIn adds what is known of the stand-in, if there is one.
+func (r *report) ofStandIn(o options, s *standIn) {
+	if r.StandIn = s != nil; r.StandIn {
 		r.UniqueBytes = s.image.UniqueBytes()
 	}
 	if o.rate > 0 {
@@ -80,36 +99,44 @@ func newReport(o options, f *farm, s *standIn, first *pulls) *report {
 		ratio := r.Seconds / bound
 		r.Rate, r.BoundSeconds, r.BoundRatio = &rate, &bound, &ratio
 	}
-	return r
 }
 
 // account adds what the nodes and the link have counted of the first pull.
-func (r *report) account(ctx context.Context, f *farm, l *link, first *pulls) error {
-	statuses, err := f.statuses(ctx, first.engines[0].blobBytes())
-	if err != nil {
+func (r *report) account(ctx context.Context, l *link, first *pulls) error {
+	if err := first.account(ctx, r.Hosts); err != nil {
 		return err
 	}
-	for i, s := range statuses {
-		r.Hosts[i].From = sources{Upstream: s.Served.Upstream.Bytes, Peers: s.Served.Peer.Bytes, Disk: s.Served.Disk.Bytes}
-		r.Hosts[i].UpstreamBytes = s.Upstream.BytesReceived
-	}
+	r.accounted = true
 	r.UpstreamBytes = l.crossed(ctx)
 	r.UpstreamRatio = float64(r.UpstreamBytes) / float64(r.UniqueBytes)
 	r.SavedBytes = r.PulledBytes - r.UpstreamBytes
 	return nil
 }
 
+// account adds what the nodes have counted, for hosts that have pulled nothing else.
+func (p *pulls) account(ctx context.Context, hosts []hostReport) error {
+	counted, err := statuses(ctx, p.hosts, p.engines[0].blobBytes())
+	if err != nil {
+		return err
+	}
+	for i, s := range counted {
+		hosts[i].From = sources{Upstream: s.Served.Upstream.Bytes, Peers: s.Served.Peer.Bytes, Disk: s.Served.Disk.Bytes}
+		hosts[i].UpstreamBytes = s.Upstream.BytesReceived
+	}
+	return nil
+}
+
 // accountAgain adds the second pull.
-func (r *report) accountAgain(ctx context.Context, f *farm, l *link, second *pulls) error {
+func (r *report) accountAgain(ctx context.Context, l *link, second *pulls) error {
 	a := &againReport{Seconds: second.took.Seconds()}
 	for _, e := range second.engines {
 		a.PulledBytes += e.got.Load()
 	}
-	statuses, err := f.statuses(ctx, 2*second.engines[0].blobBytes())
+	counted, err := statuses(ctx, second.hosts, 2*second.engines[0].blobBytes())
 	if err != nil {
 		return err
 	}
-	for i, s := range statuses {
+	for i, s := range counted {
 		a.DiskBytes += s.Served.Disk.Bytes - r.Hosts[i].From.Disk
 	}
 	a.UpstreamBytes = l.crossed(ctx) - r.UpstreamBytes
@@ -119,16 +146,24 @@ func (r *report) accountAgain(ctx context.Context, f *farm, l *link, second *pul
 
 // verdict says what is wrong with what the hosts got, when all had it: the image must have crossed the link once.
 func (r *report) verdict() error {
-	for _, h := range r.Hosts {
-		if h.Bytes != r.UniqueBytes {
-			return fmt.Errorf("host %s has %d bytes; want %d", h.Host, h.Bytes, r.UniqueBytes)
-		}
+	if err := whole(r.Hosts, r.UniqueBytes); err != nil {
+		return err
 	}
 	if text := ratio(r.UpstreamRatio); text != "1.00" {
 		return fmt.Errorf("the image crossed the upstream link %s times; want 1.00", text)
 	}
 	if r.Again.UpstreamBytes > r.UniqueBytes/100 {
 		return fmt.Errorf("the second pull took %s from the upstream; want next to nothing", size(r.Again.UpstreamBytes))
+	}
+	return nil
+}
+
+// whole says which host has not the whole image.
+func whole(hosts []hostReport, bytes int64) error {
+	for _, h := range hosts {
+		if h.Bytes != bytes {
+			return fmt.Errorf("host %s has %d bytes; want %d", h.Host, h.Bytes, bytes)
+		}
 	}
 	return nil
 }

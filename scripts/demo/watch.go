@@ -22,8 +22,8 @@ const (
 // A watch shows how far pulls are: bars that move on a terminal, else a line from time to time.
 type watch struct {
 	out     io.Writer
-	width   int // of the terminal in columns; 0: none
-	farm    *farm
+	width   int      // of the terminal in columns; 0: none
+	names   []string // of the hosts
 	engines []*engine
 	link    *link
 	signs   [2]string // of a bar: what is there, and what is not
@@ -34,16 +34,17 @@ type watch struct {
 	drawn bool
 }
 
-func newWatch(out io.Writer, f *farm, engines []*engine, l *link) *watch {
+func newWatch(out io.Writer, hosts []*host, engines []*engine, l *link) *watch {
 	w := &watch{
-		out: out, width: columns(out), farm: f, engines: engines, link: l, signs: [2]string{"#", "."},
+		out: out, width: columns(out), engines: engines, link: l, signs: [2]string{"#", "."},
 		start: time.Now(), hosts: make([]gauge, len(engines)),
 	}
 	if utf8Terminal() {
 		w.signs = [2]string{"█", "░"}
 	}
-	for i := range w.hosts {
+	for i, h := range hosts {
 		w.hosts[i].from = w.start
+		w.names = append(w.names, h.name)
 	}
 	w.over.from = w.start
 	return w
@@ -120,8 +121,8 @@ func (w *watch) part(i int) float64 {
 func (w *watch) line() {
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "%5.1f s ", time.Since(w.start).Seconds())
-	for i, h := range w.farm.hosts {
-		_, _ = fmt.Fprintf(&b, " %s %3.0f%%", h.name, 100*w.part(i))
+	for i, name := range w.names {
+		_, _ = fmt.Fprintf(&b, " %s %3.0f%%", name, 100*w.part(i))
 	}
 	_, _ = fmt.Fprintf(&b, "  over the link %s\n", size(w.over.value))
 	_, _ = io.WriteString(w.out, b.String())
@@ -139,7 +140,7 @@ func (w *watch) bars() {
 		if w.part(i) == 1 {
 			speed = "done"
 		}
-		w.draw(&b, w.farm.hosts[i].name, w.bar(w.part(i)),
+		w.draw(&b, w.names[i], w.bar(w.part(i)),
 			fmt.Sprintf("%3.0f%% %9s %11s", 100*w.part(i), size(w.hosts[i].value), speed))
 	}
 	w.draw(&b, "upstream", w.arrow(), fmt.Sprintf("%4s %9s %11s", "", size(w.over.value), perSecond(w.over.speed)))

@@ -7,13 +7,13 @@ import (
 )
 
 func TestLinesFitTheTerminal(t *testing.T) {
-	f := &farm{hosts: []*host{{name: "127.0.0.1"}, {name: "127.0.0.1:43210"}}}
+	hosts := []*host{{name: "127.0.0.1"}, {name: "127.0.0.1:43210"}}
 	engines := []*engine{newEngine("", image{}), newEngine("", image{})}
 	engines[0].total.Store(1000)
 	engines[0].got.Store(500)
 	for _, width := range []int{20, 60, 80, 200} {
 		var out strings.Builder
-		w := newWatch(&out, f, engines, nil)
+		w := newWatch(&out, hosts, engines, nil)
 		w.width, w.signs = width, [2]string{"#", "."}
 		w.hosts[0].note(500, time.Now().Add(time.Second))
 		w.bars()
