@@ -66,25 +66,10 @@ func (n *Node) hostedBytes(ctx context.Context, repo oci.Repository, d oci.Diges
 	if a, ok := n.heldManifest(repo, d); ok {
 		return a.MediaType, a.Body, nil
 	}
-	v, err := n.flights.do(ctx, "manifest "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
-		if err := n.awaitFarm(ctx); err != nil {
-			return nil, err
-		}
+	return n.manifestOfOwner(ctx, repo, d, func(ctx context.Context) (transfer.Answer, error) {
 		q := transfer.Question{Kind: transfer.Manifest, Repository: repo, Reference: d.String()}
-		a, err := n.engine.Ask(ctx, d.String(), q, func(ctx context.Context) (transfer.Answer, error) {
-			return n.hostedManifestHere(ctx, q, d)
-		})
-		if err != nil {
-			return nil, err
-		}
-		n.keepManifest(repo, d, a.MediaType, a.Body)
-		return a, nil
+		return n.hostedManifestHere(ctx, q, d)
 	})
-	if err != nil {
-		return "", nil, err
-	}
-	a := v.(transfer.Answer)
-	return a.MediaType, a.Body, nil
 }
 
 // hostedManifestHere answers for a hosted manifest that this node owns, or that no other can be asked for. Whether the

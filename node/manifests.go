@@ -42,14 +42,20 @@ func (n *Node) manifest(ctx context.Context, repo oci.Repository, d oci.Digest) 
 	if a, ok := n.heldManifest(repo, d); ok && a.Linked {
 		return a.MediaType, a.Body, nil
 	}
+	return n.manifestOfOwner(ctx, repo, d, func(ctx context.Context) (transfer.Answer, error) {
+		return n.manifestHere(ctx, repo, d)
+	})
+}
+
+// manifestOfOwner asks the node that owns a manifest for it, once however many ask here, and keeps it; here answers when
+// that is this node.
+func (n *Node) manifestOfOwner(ctx context.Context, repo oci.Repository, d oci.Digest, here func(context.Context) (transfer.Answer, error)) (mediaType string, raw []byte, err error) {
 	v, err := n.flights.do(ctx, "manifest "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
 		if err := n.awaitFarm(ctx); err != nil {
 			return nil, err
 		}
 		q := transfer.Question{Kind: transfer.Manifest, Repository: repo, Reference: d.String()}
-		a, err := n.engine.Ask(ctx, d.String(), q, func(ctx context.Context) (transfer.Answer, error) {
-			return n.manifestHere(ctx, repo, d)
-		})
+		a, err := n.engine.Ask(ctx, d.String(), q, here)
 		if err != nil {
 			return nil, err
 		}
