@@ -185,8 +185,11 @@ func TestWhatIsRebuiltIsTheLatestOfAllThatCopiesSay(t *testing.T) {
 		{"begun at an index", []Copy{copyAt("a", 1, claim("t", 4)), copyAt("b", 3, baseTag("t", 4))}, map[string]string{"t": "b"}},
 		{"begun before a later one", []Copy{copyAt("a", 1, claim("t", 5)), copyAt("b", 3, baseTag("t", 4))}, map[string]string{"t": "a"}},
 		{"a manifest deleted", []Copy{copyAt("a", 1, claim("t", 4)), goneCopy("a", 5)}, map[string]string{"t": ""}},
-		{"a manifest deleted, the tag moved before", []Copy{copyAt("a", 1, claim("t", 4)), copyAt("b", 3, claim("t", 5)), goneCopy("a", 6)},
-			map[string]string{"t": "b"}},
+		{
+			"a manifest deleted, the tag moved before",
+			[]Copy{copyAt("a", 1, claim("t", 4)), copyAt("b", 3, claim("t", 5)), goneCopy("a", 6)},
+			map[string]string{"t": "b"},
+		},
 		{"put again", []Copy{copyAt("a", 7, claim("t", 7)), goneCopy("a", 5)}, map[string]string{"t": "a"}},
 		{"put again, as a tag tells", []Copy{copyAt("a", 1, claim("t", 9)), goneCopy("a", 5)}, map[string]string{"t": "a"}},
 		{"a holder was away", []Copy{copyAt("a", 1, claim("t", 2)), asOf(copyAt("a", 1, claim("u", 3)), 4)}, map[string]string{"t": "", "u": "a"}},

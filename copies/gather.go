@@ -67,7 +67,7 @@ func (e *NodeError) Unwrap() error { return e.Err }
 
 // NodeErrors are those that make up an error of CopiesOf or CollectFarm.
 func NodeErrors(err error) []*NodeError {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // it is not wrapped, and has several
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return nil
 	}

@@ -44,7 +44,7 @@ func (h *hosting) PutManifest(ctx context.Context, repo oci.Repository, m regist
 	for i := range copied.Tags {
 		copied.Tags[i].Index, copied.Tags[i].Base = r.Index, false
 	}
-	h.tell(ctx, m.Digest, copied)
+	h.tell(m.Digest, copied)
 	return nil
 }
 
@@ -125,7 +125,7 @@ func listed(m oci.Manifest) []oci.Descriptor {
 
 // tell lets the holders of a manifest know what became of it, beside the answer to the client. What does not reach them
 // they find out when they compare notes with the catalog.
-func (h *hosting) tell(ctx context.Context, d oci.Digest, c catalog.Copy) {
+func (h *hosting) tell(d oci.Digest, c catalog.Copy) {
 	h.n.background.Go(func() {
 		ctx, cancel := context.WithTimeout(h.n.life, noteLimit)
 		defer cancel()
@@ -145,7 +145,7 @@ func (h *hosting) DeleteTag(ctx context.Context, repo oci.Repository, tag string
 	if err != nil || !found {
 		return err
 	}
-	h.tellOf(ctx, repo, was.Digest, catalog.Copy{Tags: []catalog.CopiedTag{{Name: tag, Index: r.Index, Gone: true}}})
+	h.tellOf(repo, was.Digest, catalog.Copy{Tags: []catalog.CopiedTag{{Name: tag, Index: r.Index, Gone: true}}})
 	return nil
 }
 
@@ -155,14 +155,14 @@ func (h *hosting) DeleteManifest(ctx context.Context, repo oci.Repository, d oci
 	if err != nil {
 		return err
 	}
-	h.tellOf(ctx, repo, d, catalog.Copy{Index: r.Index, Gone: true})
+	h.tellOf(repo, d, catalog.Copy{Index: r.Index, Gone: true})
 	_ = h.n.store.Unlink(repo, d) // only for when the catalog cannot be asked
 	return nil
 }
 
-func (h *hosting) tellOf(ctx context.Context, repo oci.Repository, d oci.Digest, c catalog.Copy) {
+func (h *hosting) tellOf(repo oci.Repository, d oci.Digest, c catalog.Copy) {
 	c.Repository, c.Descriptor.Digest = repo.Path, d
-	h.tell(ctx, d, c)
+	h.tell(d, c)
 }
 
 // DeleteBlob implements registryapi.Remover.

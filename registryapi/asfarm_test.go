@@ -37,7 +37,7 @@ func TestByItsOwnNameTheFarmIsARegistryOfItsOwn(t *testing.T) {
 	if put := ask("PUT", location+"?digest="+d.String(), blob); put.StatusCode != http.StatusCreated {
 		t.Fatalf("PUT by the farm's name = %d; want 201", put.StatusCode)
 	}
-	if a := p.do("GET", "/blobs/"+d.String(), nil); a.status != http.StatusOK || string(a.body) != blob {
+	if a := p.do("GET", "/blobs/"+d.String(), nil); a.status != http.StatusOK || a.body != blob {
 		t.Errorf("GET by the node's address = %d %q; want 200 %q", a.status, a.body, blob)
 	}
 	if mounted := ask("POST", "/v2/team/other/blobs/uploads/?mount="+d.String()+"&from=team/app", ""); mounted.StatusCode != http.StatusCreated {

@@ -71,7 +71,8 @@ func (f *filler) repository(ctx context.Context, r int) error {
 		}
 		for _, do := range []catalog.Action{
 			catalog.LinkBlob{Repository: name, Digest: config, Size: 2000},
-			catalog.LinkBlob{Repository: name, Digest: layer, Size: 5 << 20}, put,
+			catalog.LinkBlob{Repository: name, Digest: layer, Size: 5 << 20},
+			put,
 		} {
 			if err := f.do(ctx, do); err != nil {
 				return err
