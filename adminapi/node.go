@@ -58,7 +58,7 @@ type Ring struct {
 	OwnedPartitions int    `json:"owned_partitions"`
 }
 
-// Store is what the blob store holds.
+// Store is what the blob store holds of upstreams' content; HostedPart has the rest.
 type Store struct {
 	Blobs        int    `json:"blobs"`         // whole ones
 	Bytes        int64  `json:"bytes"`         // of whole blobs

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,12 +58,11 @@ func (s *Store) candidates() []candidate {
 	return all
 }
 
-// taken is how many bytes blobs and uploads take, blobs counted whole that are still arriving.
+// taken is how many bytes cached blobs take, counted whole that are still arriving. What is hosted has a budget of its own.
 func (s *Store) taken() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, _, n := s.uploads.total()
-	n += s.bytes
+	n := s.bytes - s.apart
 	for _, p := range s.partials {
 		if p.file != nil {
 			n += p.list.Size()
@@ -72,6 +72,14 @@ func (s *Store) taken() int64 {
 		n += idle.bytes
 	}
 	return n
+}
+
+// takenApart is how many bytes hosted blobs take, and what uploads have or may take.
+func (s *Store) takenApart() int64 {
+	_, _, n := s.uploads.total()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return n + s.apart
 }
 
 // promised is how many bytes open partial blobs and uploads will still take from the file system.
@@ -97,30 +105,50 @@ func (s *Store) promised() int64 {
 // excess is how many bytes must go so that all, reserved ones counted, is under share of the budget, and that the free
 // space which is left to others is there, with as much of a margin as share leaves.
 func (s *Store) excess(share float64) int64 {
-	over, reserved := int64(0), s.reserved.Load()
+	over := int64(0)
 	if s.cfg.MaxBytes > 0 {
-		over = s.taken() + reserved - int64(share*float64(s.cfg.MaxBytes))
+		over = s.taken() + s.reserved.Load() - int64(share*float64(s.cfg.MaxBytes))
 	}
-	if s.cfg.MinFreeBytes > 0 {
-		if free, err := s.disk.free(s.cfg.Dir); err == nil {
-			leave := int64((2 - share) * float64(s.cfg.MinFreeBytes))
-			over = max(over, leave+s.promised()+reserved-free)
-		}
-	}
-	return max(0, over)
+	return max(0, over, s.shortage(share))
 }
 
-// makeRoom lets the least valuable go until need more bytes fit into the budget, and holds that room until release is
-// called: by then the bytes must be known to the store. Run keeps a margin free by asking the owners first; when that
-// was not enough nobody is asked, since a pull waits. What is there of blob d stays. The caller holds no digest's lock.
-func (s *Store) makeRoom(need int64, d oci.Digest) (release func(), err error) {
-	none := func() {}
-	if s.cfg.MaxBytes > 0 && need > s.cfg.MaxBytes {
-		return none, fmt.Errorf("blob of %d bytes does not fit into the cache of %d", need, s.cfg.MaxBytes)
+// shortage is how many bytes the file system lacks of the free space that is left to others.
+func (s *Store) shortage(share float64) int64 {
+	if s.cfg.MinFreeBytes <= 0 {
+		return 0
 	}
-	s.reserved.Add(need)
-	release = func() { s.reserved.Add(-need) }
-	over := s.excess(1)
+	free, err := s.disk.free(s.cfg.Dir)
+	if err != nil {
+		return 0
+	}
+	leave := int64((2 - share) * float64(s.cfg.MinFreeBytes))
+	return max(0, leave+s.promised()+s.reserved.Load()+s.reservedApart.Load()-free)
+}
+
+// makeRoom lets the least valuable go until need more bytes of cached blobs fit into the budget, and holds that room until
+// release is called: by then the bytes must be known to the store. Run keeps a margin free by asking the owners first;
+// when that was not enough nobody is asked, since a pull waits. What is there of blob d stays. The caller holds no
+// digest's lock.
+func (s *Store) makeRoom(need int64, d oci.Digest) (release func(), err error) {
+	if s.cfg.MaxBytes > 0 && need > s.cfg.MaxBytes {
+		return func() {}, fmt.Errorf("blob of %d bytes does not fit into the cache of %d", need, s.cfg.MaxBytes)
+	}
+	return s.claim(&s.reserved, need, d, func() int64 { return s.excess(1) })
+}
+
+// makeRoomApart is makeRoom for what is hosted: cached blobs go for it when the disk is full, and hosted ones never.
+func (s *Store) makeRoomApart(need int64) (release func(), err error) {
+	if most := s.cfg.MaxHosted; most > 0 && s.takenApart()+s.reservedApart.Load()+need > most {
+		return func() {}, fmt.Errorf("%d bytes more do not fit into the %d for what is hosted", need, most)
+	}
+	return s.claim(&s.reservedApart, need, oci.Digest{}, func() int64 { return s.shortage(1) })
+}
+
+// claim holds need bytes in a counter once what is over is gone.
+func (s *Store) claim(counter *atomic.Int64, need int64, d oci.Digest, excess func() int64) (release func(), err error) {
+	counter.Add(need)
+	release = func() { counter.Add(-need) }
+	over := excess()
 	if over == 0 {
 		return release, nil
 	}
@@ -128,7 +156,7 @@ func (s *Store) makeRoom(need int64, d oci.Digest) (release func(), err error) {
 	all := s.candidates()
 	if left := over - sizeOfAll(all); left > 0 { // hosted blobs and uploads fill it: do not lose the rest for nothing
 		release()
-		return none, fmt.Errorf("%d bytes too few in the cache for a blob of %d", left, need)
+		return func() {}, fmt.Errorf("%d bytes too few in the cache for a blob of %d", left, need)
 	}
 	for _, c := range all {
 		if c.digest == d {
@@ -139,9 +167,9 @@ func (s *Store) makeRoom(need int64, d oci.Digest) (release func(), err error) {
 			break
 		}
 	}
-	if over = s.excess(1); over > 0 {
+	if over = excess(); over > 0 {
 		release()
-		return none, fmt.Errorf("%d bytes too few in the cache for a blob of %d", over, need)
+		return func() {}, fmt.Errorf("%d bytes too few in the cache for a blob of %d", over, need)
 	}
 	return release, nil
 }

@@ -63,14 +63,16 @@ func (s *Store) sort(e *entry) {
 	}
 	if s.hosted[e.digest] == nil {
 		s.changes++
+		s.apart += e.size()
 	}
 	s.hosted[e.digest] = e
 }
 
 // unhost takes d from the hosted blobs. The caller holds mu.
 func (s *Store) unhost(d oci.Digest) {
-	if s.hosted[d] != nil {
+	if e := s.hosted[d]; e != nil {
 		delete(s.hosted, d)
 		s.changes++
+		s.apart -= e.size()
 	}
 }

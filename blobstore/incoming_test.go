@@ -96,7 +96,7 @@ func TestWhatAPeerSendsWrongOrNotToItsEndLeavesNothing(t *testing.T) {
 }
 
 func TestAFullDiskRefusesWhatAPeerSends(t *testing.T) {
-	s := openStore(t, func(c *blobstore.Config) { c.MaxBytes = 3 * mebi })
+	s := openStore(t, func(c *blobstore.Config) { c.MaxHosted = 3 * mebi })
 	if _, err := s.StartIncoming(oci.SHA256, 4*mebi); !errors.Is(err, blobstore.ErrNotKept) {
 		t.Errorf("StartIncoming of more than there is room for = %v; want ErrNotKept", err)
 	}

@@ -40,7 +40,7 @@ func (s *Store) keep(d oci.Digest, data []byte, o Origin) error {
 
 func (s *Store) put(l *piece.List, data []byte, o Origin) error {
 	d := l.Digest()
-	release, err := s.makeRoom(l.Size(), d)
+	release, err := s.makeRoomAs(l.Size(), d, o)
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,14 @@ func (s *Store) put(l *piece.List, data []byte, o Origin) error {
 		s.logError("remove partial blob", d, err)
 	}
 	return nil
+}
+
+// makeRoomAs makes room for a blob of what it is.
+func (s *Store) makeRoomAs(need int64, d oci.Digest, o Origin) (release func(), err error) {
+	if o.Hosted {
+		return s.makeRoomApart(need)
+	}
+	return s.makeRoom(need, d)
 }
 
 // writeTemp puts data into a synced, read-only file of a name that is cleaned at the next start.

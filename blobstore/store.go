@@ -51,12 +51,14 @@ type Store struct {
 	hosted   map[oci.Digest]*entry       // those of entries that are
 	changes  uint64                      // of what is hosted
 	bytes    int64                       // of whole blobs
+	apart    int64                       // of them, of hosted ones
 	closed   bool
 
 	alarmMu sync.Mutex
 	alarm   string
 
-	reserved       atomic.Int64 // bytes of blobs that have their room and are not known yet
+	reserved       atomic.Int64 // bytes of cached blobs that have their room and are not known yet
+	reservedApart  atomic.Int64 // bytes of hosted ones
 	memoryPartials atomic.Int64 // open partial blobs that live in memory
 	temps          atomic.Int64 // makes names of temporary files differ
 	recheck        chan *Partial

@@ -191,10 +191,10 @@ func (u *Upload) reserve(end int64) error {
 		return nil
 	}
 	need := max(end-have, min(maxRoomStep, max(minRoomStep, end/4)))
-	release, err := s.makeRoom(need, oci.Digest{})
+	release, err := s.makeRoomApart(need)
 	if err != nil && need > end-have {
 		need = end - have
-		release, err = s.makeRoom(need, oci.Digest{})
+		release, err = s.makeRoomApart(need)
 	}
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 type Usage struct {
 	Blobs        int   // whole blobs
 	Bytes        int64 // of whole blobs
+	Hosted       int   // of whole blobs, those that are hosted
+	HostedBytes  int64 // their bytes, which MaxBytes is not for
 	Partials     int   // partial blobs, open or not
 	PartialBytes int64 // of their pieces that are on disk
 	Uploads      int   // uploads that are going on
@@ -46,7 +48,7 @@ func (s *Store) Usage() Usage {
 	s.mu.RLock()
 	u := Usage{
 		Blobs: len(s.entries), Bytes: s.bytes, Partials: len(s.partials) + len(s.idle), MaxBytes: s.cfg.MaxBytes,
-		InMemory: int(s.memoryPartials.Load()),
+		InMemory: int(s.memoryPartials.Load()), Hosted: len(s.hosted), HostedBytes: s.apart,
 	}
 	open := make([]*Partial, 0, len(s.partials))
 	for _, p := range s.partials {

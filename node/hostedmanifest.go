@@ -56,6 +56,7 @@ func (h *hosting) keepAndPut(ctx context.Context, repo oci.Repository, m registr
 	switch {
 	case errors.Is(err, oci.ErrNotFound):
 		origin := blobstore.Origin{MediaType: m.MediaType, Hosted: true, Note: note}
+		h.n.copies.Expect(m.Digest)
 		if err := h.n.store.Put(ctx, m.Digest, m.Raw, origin); err != nil {
 			return catalog.Result{}, fromStore(err)
 		}

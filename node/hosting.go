@@ -140,6 +140,7 @@ func (u *pushedBlob) Append(ctx context.Context, r io.Reader) (int64, error) {
 // Commit makes the bytes a blob here, then on as many nodes as was promised, then known in its repository.
 func (u *pushedBlob) Commit(ctx context.Context, d oci.Digest) error {
 	id, l := u.ID(), leftover{u.Repository(), d, u.Offset()}
+	u.h.n.copies.Expect(d)
 	if err := u.Upload.Commit(ctx, d, blobstore.Origin{Hosted: true}); err != nil {
 		return fromStore(err)
 	}

@@ -43,7 +43,7 @@ func (o operators) Node(context.Context) (adminapi.NodeStatus, error) {
 			Hash: fmt.Sprintf("%016x", view.Hash()), Epoch: view.Epoch(), Partitions: view.Partitions(), OwnedPartitions: owned,
 		},
 		Store: adminapi.Store{
-			Blobs: usage.Blobs, Bytes: usage.Bytes, PartialBytes: usage.PartialBytes, MaxBytes: usage.MaxBytes,
+			Blobs: usage.Blobs - usage.Hosted, Bytes: usage.Bytes - usage.HostedBytes, PartialBytes: usage.PartialBytes, MaxBytes: usage.MaxBytes,
 			FreeBytes: usage.FreeBytes, Alarm: usage.Alarm,
 		},
 		Served: adminapi.Served{
