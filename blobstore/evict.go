@@ -252,6 +252,9 @@ func (s *Store) mayDrop(ctx context.Context, batch []candidate) map[oci.Digest]b
 // drop removes a candidate. Open readers go on: the kernel keeps the bytes for them.
 func (s *Store) drop(c candidate) {
 	err := s.dropFiles(c)
+	if errors.Is(err, errHosted) {
+		return
+	}
 	if err != nil {
 		s.logError("evict blob", c.digest, err)
 		return
@@ -264,8 +267,14 @@ func (s *Store) drop(c candidate) {
 	s.log.Debug("blob evicted", slog.String("digest", c.digest.String()), slog.Int64("size", c.size))
 }
 
+// errHosted says that a candidate has become hosted since it was chosen: somebody was told that it is kept.
+var errHosted = errors.New("blob is hosted")
+
 func (s *Store) dropFiles(c candidate) error {
 	defer s.lockDigest(c.digest)()
+	if m, ok := s.metaOf(c.digest); ok && m.Hosted {
+		return errHosted
+	}
 	if c.partial {
 		return s.removeIdle(c.digest)
 	}

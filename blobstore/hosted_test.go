@@ -2,6 +2,7 @@ package blobstore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -73,6 +74,34 @@ func TestHostedBlobsAreNeverEvicted(t *testing.T) {
 		stop()
 		if has(s, hosted) {
 			t.Error("a blob that is not hosted any more was not evicted")
+		}
+	})
+}
+
+// TestABlobThatBecomesHostedWhileOwnersAreAskedStays is of a peer that offers a blob, and is told that it is kept, after
+// eviction has chosen it.
+func TestABlobThatBecomesHostedWhileOwnersAreAskedStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chosen := blobstoretest.Data(0, mebi)
+		var s *blobstore.Store
+		s = openStore(t, func(c *blobstore.Config) {
+			c.MaxBytes, c.ScrubRate = 10*mebi, 0
+			c.MayDrop = func(_ context.Context, ask []oci.Digest) []oci.Digest {
+				if err := s.SetHosted(blobstoretest.Digest(chosen), true); err != nil {
+					t.Errorf("SetHosted = %v; want nil", err)
+				}
+				return ask
+			}
+		})
+		for k := range uint64(10) {
+			blobstoretest.Commit(t, s, blobstoretest.Data(k, mebi))
+			time.Sleep(2 * time.Minute)
+		}
+		stop := running(t, s)
+		time.Sleep(time.Minute)
+		stop()
+		if !has(s, chosen) || s.Usage().Blobs == 10 {
+			t.Errorf("hosted blob kept: %v, %d blobs; want it kept and others gone", has(s, chosen), s.Usage().Blobs)
 		}
 	})
 }

@@ -2,10 +2,8 @@ package blobstore
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +27,7 @@ func (s *Store) StartIncoming(algorithm string, size int64) (*Upload, error) {
 	if algorithm != oci.SHA256 && algorithm != oci.SHA512 {
 		return nil, fmt.Errorf("start incoming blob: %w: algorithm %.40q is not supported", oci.ErrDigestInvalid, algorithm)
 	}
-	se := s.uploads.addGuest(strings.ToLower(rand.Text()))
+	se := s.uploads.addGuest(newUploadID())
 	u := &Upload{store: s, session: se, tally: piece.NewTally(algorithm), created: time.Now()}
 	err := u.reserve(size)
 	if err == nil {

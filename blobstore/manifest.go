@@ -40,7 +40,10 @@ func (s *Store) Manifest(d oci.Digest) (mediaType string, raw []byte, err error)
 		return "", nil, fmt.Errorf("manifest %s of %d bytes: %w", d, known.Size, oci.ErrTooLarge)
 	}
 	raw, err = s.readFile(blobPath(d), oci.MaxManifestBytes)
-	if err != nil || oci.FromBytes(d.Algorithm(), raw) != d {
+	if err != nil { // too many open files, it may be: no reason to give up a copy
+		return "", nil, s.missing(e, err)
+	}
+	if oci.FromBytes(d.Algorithm(), raw) != d {
 		s.log.Warn("stored manifest has rotted", "digest", d.String())
 		s.count.rotten.Add(1)
 		return "", nil, errors.Join(fmt.Errorf("manifest %s: %w", d, oci.ErrNotFound), s.Delete(d))

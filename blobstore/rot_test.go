@@ -209,6 +209,25 @@ func TestARottenManifestIsNotServed(t *testing.T) {
 	}
 }
 
+func TestAManifestThatCannotBeReadForNowIsNotGivenUp(t *testing.T) {
+	raw := []byte(`{"schemaVersion":2,"config":{}}`)
+	d := blobstoretest.Digest(raw)
+	s, dir := stored(t, raw, nil, nil)
+	file := blobFile(dir, d)
+	if err := errors.Join(os.Rename(file, file+".away"), os.Mkdir(file, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Manifest(d); err == nil || errors.Is(err, oci.ErrNotFound) {
+		t.Errorf("Manifest that cannot be read = %v; want an error that does not say that there is none", err)
+	}
+	if err := errors.Join(os.Remove(file), os.Rename(file+".away", file)); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := s.Manifest(d); err != nil || !bytes.Equal(got, raw) {
+		t.Errorf("Manifest that can be read again = %q, %v; want its bytes", got, err)
+	}
+}
+
 func TestARangeOfAnUncheckedBlobChecksItsOwnPiecesAlone(t *testing.T) {
 	data := blobstoretest.Data(5, 10*blobstoretest.PieceSize)
 	d := blobstoretest.Digest(data)

@@ -214,7 +214,7 @@ func TestAnUploadHasOneHolder(t *testing.T) {
 	if err := errors.Join(again.Cancel(), again.Cancel(), again.Close()); err != nil {
 		t.Errorf("Cancel = %v; want nil", err)
 	}
-	for _, id := range []string{u.ID(), "", "../../../../etc/passwd", "aaaaaaaaaaaaaaaaaaaaaaaaaa"} {
+	for _, id := range []string{u.ID(), "", "../../../../etc/passwd", "00000000-0000-4000-8000-000000000000"} {
 		if _, err := s.Upload(id); !errors.Is(err, oci.ErrNotFound) {
 			t.Errorf("Upload(%q) = %v; want ErrNotFound", id, err)
 		}

@@ -183,12 +183,17 @@ func (u *uploads) expired(age time.Duration) []*session {
 
 func uploadPath(id, suffix string) string { return path.Join(uploadsDir, id+suffix) }
 
-// uploadIDLength is the length of an id: 128 bits and more in base 32.
-const uploadIDLength = 26
+// newUploadID is a random UUID, which the distribution specification asks for.
+func newUploadID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
 
 // validUploadID tells whether id could be one of ours; it becomes part of a file's name.
 func validUploadID(id string) bool {
-	return len(id) == uploadIDLength && strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") == ""
+	return len(id) == len("00000000-0000-0000-0000-000000000000") && strings.Trim(id, "0123456789abcdef-") == ""
 }
 
 // StartUpload begins an upload into repo, which the caller holds until Close, Commit or Cancel. The bytes are hashed by
@@ -199,7 +204,7 @@ func (s *Store) StartUpload(repo oci.Repository, algorithm string) (*Upload, err
 	if algorithm != oci.SHA256 && algorithm != oci.SHA512 {
 		return nil, fmt.Errorf("start upload: %w: algorithm %.40q is not supported", oci.ErrDigestInvalid, algorithm)
 	}
-	id := strings.ToLower(rand.Text())
+	id := newUploadID()
 	se, err := s.uploads.add(id, s.cfg.MaxUploads)
 	if err != nil {
 		return nil, fmt.Errorf("start upload: %w", err)

@@ -97,11 +97,18 @@ func (c *Catalog) Bootstrap(ctx context.Context) error {
 	return c.replace(ctx, s, false)
 }
 
+// skipped is how many indexes a catalog that is founded anew leaves out: the lost one may have given them to commands that
+// only notes beside copies tell of. What is written from now on must come after these by its index, too.
+const skipped = 1 << 32
+
 // replace founds a new catalog with the state s.
 func (c *Catalog) replace(ctx context.Context, s *state, force bool) error {
 	if !force && c.route().leader != "" {
 		return ErrQuorum
 	}
+	next := *s // others may read s
+	next.index += skipped
+	s = &next
 	var data bytes.Buffer
 	if _, err := (View{s}).WriteTo(&data); err != nil {
 		return err
@@ -118,6 +125,9 @@ func (c *Catalog) replace(ctx context.Context, s *state, force bool) error {
 		case <-time.After(retryPause):
 		}
 		r = c.current()
+	}
+	if err := r.settle(ctx, r.raft.CurrentTerm()); err != nil { // raft restores nothing before it has committed who votes
+		return fmt.Errorf("restore catalog: %w", err)
 	}
 	meta := &raft.SnapshotMeta{Version: 1, Index: s.index, Term: 1, Size: int64(data.Len())}
 	err, waited := r.await(ctx, restoring{r, meta, &data})

@@ -173,6 +173,48 @@ func TestForceMakesACatalogOfWhatOneVoterHas(t *testing.T) {
 	})
 }
 
+// TestWhatIsWrittenAfterARestoreComesAfterWhatWasLost is of writes that the backup lacks and that notes beside copies still
+// tell of: were the catalog to be rebuilt from notes later, the new writes have to hold.
+func TestWhatIsWrittenAfterARestoreComesAfterWhatWasLost(t *testing.T) {
+	seeds(t, 5, func(t *testing.T, n *fakeNetwork) {
+		f := n.add("a", "")
+		f.start()
+		n.until(5*time.Second, "a catalog", func() bool { return f.push("r", "t", "before") == nil })
+		var backup bytes.Buffer
+		if err := f.catalog.Backup(t.Context(), &backup); err != nil {
+			t.Fatal(err)
+		}
+		notes := func(text string) []Copy {
+			d := oci.FromBytes(oci.SHA256, []byte(text))
+			described, err := f.catalog.Describe(t.Context(), []oci.Digest{d}, false)
+			if err != nil || len(described[d]) != 1 {
+				t.Fatalf("Describe(%s) = %v, %v; want one copy", text, described, err)
+			}
+			return described[d]
+		}
+		for i := range 3 + n.intn(20) {
+			if err := f.push("r", "t", fmt.Sprint("lost ", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.push("r", "t", "lost"); err != nil {
+			t.Fatal(err)
+		}
+		lost := notes("lost")
+		if err := f.catalog.Restore(t.Context(), &backup, true); err != nil {
+			t.Fatal(err)
+		}
+		n.reads("r", "t", "before")
+		if err := f.push("r", "t", "after"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.catalog.Recover(t.Context(), append(lost, notes("after")...), true); err != nil {
+			t.Fatal(err)
+		}
+		n.reads("r", "t", "after")
+	})
+}
+
 func TestACatalogIsRebuiltFromCopies(t *testing.T) {
 	seeds(t, 10, func(t *testing.T, n *fakeNetwork) {
 		digest := func(text string) oci.Digest { return oci.FromBytes(oci.SHA256, []byte(text)) }

@@ -173,6 +173,9 @@ func (c *Catalog) identity() identity {
 	return c.id
 }
 
+// ID names the catalog that this node is of; "" while it knows none. It does not wait.
+func (c *Catalog) ID() string { return c.identity().Catalog }
+
 // current is the replica, or nil.
 func (c *Catalog) current() *replica {
 	c.mu.Lock()

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"cmp"
+	"strings"
 
 	"github.com/pullonce/pullonce/oci"
 )
@@ -67,7 +68,12 @@ type (
 )
 
 func (a tagItem) less(b tagItem) bool {
-	return a.repository < b.repository || a.repository == b.repository && a.tag < b.tag
+	return a.repository < b.repository || a.repository == b.repository && compareTags(a.tag, b.tag) < 0
+}
+
+// compareTags orders tags as the distribution specification lists them: whatever their case, then by their bytes.
+func compareTags(a, b string) int {
+	return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b))
 }
 
 func (a manifestItem) less(b manifestItem) bool {

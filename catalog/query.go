@@ -53,7 +53,7 @@ func (v View) Tag(repository, tag string) (Tag, bool) {
 	return Tag{t.tag, t.digest, t.index}, ok
 }
 
-// Tags are up to n tags of a repository in the order of their bytes, beginning after the name after.
+// Tags are up to n tags of a repository in the order of compareTags, beginning after the name after.
 func (v View) Tags(repository, after string, n int) []Tag {
 	var tags []Tag
 	for t := range v.s.tags.from(tagItem{repository: repository, tag: after}) {

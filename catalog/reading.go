@@ -137,7 +137,7 @@ func (c *Catalog) ask(ctx context.Context, q *catalogpb.Question, stale bool) (*
 	began := time.Now()
 	var answer *catalogpb.Answer
 	here := func(r *replica) (err error) {
-		answer, err = r.answer(ctx, q)
+		answer, err = c.answerAsLeader(ctx, r, q)
 		return err
 	}
 	there := func(client catalogpb.CatalogClient, catalog string) (*catalogpb.Detour, error) {
@@ -173,6 +173,18 @@ func (c *Catalog) atAnyVoter(ctx context.Context, there func(catalogpb.CatalogCl
 	return noQuorum(ctx, last)
 }
 
+// answerAsLeader answers, unless it is to be told what no repository has while another catalog has hosted content, too:
+// what is kept here may be of that one.
+func (c *Catalog) answerAsLeader(ctx context.Context, r *replica, q *catalogpb.Question) (*catalogpb.Answer, error) {
+	c.mu.Lock()
+	refusing := c.refusing
+	c.mu.Unlock()
+	if refusing && q.GetKind() == catalogpb.Question_KIND_HOLDS_ALL {
+		return nil, ErrRefused
+	}
+	return r.answer(ctx, q)
+}
+
 // answer is the leader's answer, with all that was committed before.
 func (r *replica) answer(ctx context.Context, q *catalogpb.Question) (*catalogpb.Answer, error) {
 	index, err := r.readIndex(ctx)
@@ -195,7 +207,7 @@ func (s *server) Query(ctx context.Context, p *catalogpb.QueryRequest) (*catalog
 	case p.GetStale():
 		answer, err = answerQuestion(r.machine.view(), p.GetQuestion())
 	case r.leads():
-		answer, err = r.answer(ctx, p.GetQuestion())
+		answer, err = s.catalog.answerAsLeader(ctx, r, p.GetQuestion())
 	}
 	if err != nil {
 		return &catalogpb.QueryReply{Detour: s.catalog.detourOf(err)}, nil

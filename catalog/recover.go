@@ -54,7 +54,7 @@ func rebuild(copies []Copy, now time.Time) (*state, Recovered) {
 	}
 	r.Incomplete = pending
 	r.Tags = s.restoreTags(merged)
-	s.index = last
+	s.index = last + skipped // those that did not report may know of later ones
 	s.settleCopies()
 	return s, r
 }

@@ -242,6 +242,9 @@ func TestAFarmWithHostedContentThatJoinsAnotherRefuses(t *testing.T) {
 		if view, err := b.catalog.Read(t.Context(), false); err != nil || view.Empty() {
 			t.Errorf("Read = %v, empty %v; want what b has", err, view.Empty())
 		}
+		if _, err := b.catalog.HoldsAll(t.Context(), []oci.Digest{blob("x")}, false); !errors.Is(err, ErrRefused) {
+			t.Errorf("HoldsAll of what the other catalog has = %v; want %v, or a collection removes it", err, ErrRefused)
+		}
 	})
 }
 

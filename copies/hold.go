@@ -37,6 +37,10 @@ func (k *Keeper) Hold(ctx context.Context, d oci.Digest) error {
 	return nil
 }
 
+// Expect counts d, which is about to be put down here, as used now: a copy that was here before is not collected while
+// it is found to be the same.
+func (k *Keeper) Expect(d oci.Digest) { k.holds.mark(d) }
+
 // heldBy asks one place to hold d. One that does not answer does not have it.
 func (k *Keeper) heldBy(ctx context.Context, p Node, d oci.Digest) bool {
 	if p.ID == k.cfg.Node {

@@ -15,7 +15,7 @@ import (
 func (k *Keeper) Note(ctx context.Context, d oci.Digest, note []byte, replace bool) error {
 	results := make(chan error)
 	running, good := 1, 0
-	go func() { results <- k.addNote(d, note, replace) }()
+	go func() { results <- k.noteHere(d, note, replace) }()
 	for _, n := range k.parts.Farm.Places(d, k.cfg.Copies, true) {
 		if n.ID != k.cfg.Node {
 			running++
@@ -32,6 +32,17 @@ func (k *Keeper) Note(ctx context.Context, d oci.Digest, note []byte, replace bo
 	}
 	if least := k.least(); good < least {
 		return wrap("note on", d, errors.Join(append([]error{fmt.Errorf("%w: %d of %d", ErrTooFew, good, least)}, errs...)...))
+	}
+	return nil
+}
+
+// noteHere puts a note beside the copy here. One that is only cached is no place for it: it may go at any time.
+func (k *Keeper) noteHere(d oci.Digest, note []byte, replace bool) error {
+	if err := k.addNote(d, note, replace); err != nil {
+		return err
+	}
+	if !k.hostsNow(d) {
+		return fmt.Errorf("note on %s here: the copy is only cached", d)
 	}
 	return nil
 }

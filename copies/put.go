@@ -135,6 +135,7 @@ func (k *Keeper) deliver(ctx context.Context, to Node, d oci.Digest, note []byte
 		k.copied(info.Size)
 		return k.noteOn(ctx, to, d, note, false)
 	}
+	patience := time.Now().Add(2 * k.cfg.Commit) // then another node may be less busy
 	for wait, ask := busyFirst, info.Size >= offerFrom; ; wait, ask = min(2*wait, busyLast), true {
 		if ask {
 			has, err := k.offer(ctx, to, d)
@@ -154,7 +155,7 @@ func (k *Keeper) deliver(ctx context.Context, to Node, d oci.Digest, note []byte
 			return nil
 		case st == copiespb.StoreReply_STATUS_HAD:
 			return nil
-		case st != copiespb.StoreReply_STATUS_BUSY:
+		case st != copiespb.StoreReply_STATUS_BUSY || time.Now().After(patience):
 			return fmt.Errorf("%s says %s", to.ID, st)
 		}
 		if err := pause(ctx, wait); err != nil {

@@ -84,7 +84,7 @@ func TestANodeThatFailsIsReplacedByTheNextPlace(t *testing.T) {
 		full := ""
 		r := newRig(t, 5, nil, func(id string, c *blobstore.Config) {
 			if id == "n2" {
-				c.MaxBytes, full = 2*mebi, id
+				c.MaxHosted, full = 2*mebi, id
 			}
 		})
 		data := blobstoretest.Data(1, 4*mebi)
@@ -221,6 +221,59 @@ func TestABusyNodeIsAskedAgain(t *testing.T) {
 			t.Errorf("n3 took %d; want what came from elsewhere", got)
 		}
 	})
+}
+
+func TestANodeThatStaysBusyIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 4, func(c *Config) { c.Incoming = 1 }, nil)
+		data := blobstoretest.Data(1, 2*mebi)
+		d := oci.FromBytes(oci.SHA256, data)
+		order := r.order(d)
+		order[0].upload(data, oci.SHA256)
+		order[1].incoming.begin(oci.FromBytes(oci.SHA256, nil), hasty) // for ever
+		began := time.Now()
+		if err := order[0].Put(t.Context(), d, nil); err != nil || len(r.holders(d)) != 3 {
+			t.Errorf("Put = %v on %v; want nil on three others", err, r.holders(d))
+		}
+		if took := time.Since(began); took > 3*time.Minute {
+			t.Errorf("Put took %v; want little more than twice the time for a commit", took)
+		}
+	})
+}
+
+func TestANoteBesideACachedCopyIsNoCopyOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 4, nil, nil)
+		data := []byte("manifest")
+		d := oci.FromBytes(oci.SHA256, data)
+		order := r.order(d)
+		order[3].upload(data, oci.SHA256) // no place of it
+		if err := order[3].Put(t.Context(), d, []byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range order[1:3] {
+			if err := n.store.Delete(d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := order[3].Note(t.Context(), d, []byte("b"), false); !errors.Is(err, ErrTooFew) {
+			t.Errorf("Note with one copy and a cached one = %v; want ErrTooFew", err)
+		}
+	})
+}
+
+func TestWhatIsNotHereIsNotRemembered(t *testing.T) {
+	r := newRig(t, 1, nil, nil)
+	n := r.nodes[0]
+	for i := range 1000 {
+		d := oci.FromBytes(oci.SHA256, fmt.Append(nil, i))
+		if n.Touch(d) {
+			t.Fatalf("Touch(%s) = true; want false", d)
+		}
+		if _, ok := n.holds.noted(d); ok {
+			t.Fatalf("a use of %s is remembered, which is not here", d)
+		}
+	}
 }
 
 func TestNotesReachAllPlacesThatHaveACopy(t *testing.T) {

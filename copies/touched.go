@@ -45,16 +45,21 @@ func (t *touched) mark(d oci.Digest) {
 	_ = t.with(d, func() error { return nil })
 }
 
-// with notes that d is used now and runs do, which nothing is removed beside.
+// with runs do, which nothing is removed beside, and notes that d is used now. Where do fails nobody is told that d is
+// here, and nothing is remembered: a peer may ask for as many digests as it likes.
 func (t *touched) with(d oci.Digest, do func() error) error {
 	s := t.stripe(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at[d] = use{time.Now(), s.at[d].n + 1}
+	now := time.Now()
+	if err := do(); err != nil {
+		return err
+	}
+	s.at[d] = use{now, s.at[d].n + 1}
 	if len(s.at) > s.prune {
 		t.forget(s)
 	}
-	return do()
+	return nil
 }
 
 // unused runs remove when d was last used before that time, and this node runs for longer, too. Nobody can note a use

@@ -65,12 +65,23 @@ func (o operators) Backup(ctx context.Context, w io.Writer) error {
 
 // Restore implements adminapi.Catalog.
 func (o operators) Restore(ctx context.Context, backup io.Reader, force bool) error {
-	return forOperator(o.n.catalog.Restore(ctx, backup, force))
+	return forOperator(o.founded(ctx, o.n.catalog.Restore(ctx, backup, force)))
 }
 
 // Bootstrap implements adminapi.Catalog.
 func (o operators) Bootstrap(ctx context.Context) error {
-	return forOperator(o.n.catalog.Bootstrap(ctx))
+	return forOperator(o.founded(ctx, o.n.catalog.Bootstrap(ctx)))
+}
+
+// founded spares what a catalog lacks that was founded by force, unless err says that it was not.
+func (o operators) founded(ctx context.Context, err error) error {
+	if err != nil {
+		return err
+	}
+	if err := o.n.restCollection(ctx); err != nil {
+		o.n.log.Warn("regular collections of unused blobs go on", slog.Any("error", err))
+	}
+	return nil
 }
 
 // Leave implements adminapi.Catalog.
@@ -92,7 +103,7 @@ func (o operators) Recover(ctx context.Context, force bool) (adminapi.Recovered,
 		found = append(found, one...)
 	}
 	r, err := o.n.catalog.Recover(ctx, found, force)
-	if err != nil {
+	if err = o.founded(ctx, err); err != nil {
 		return adminapi.Recovered{}, forOperator(err)
 	}
 	out := adminapi.Recovered{Manifests: r.Manifests, Tags: r.Tags, Asked: len(o.n.directory.Others()) + 1}

@@ -114,7 +114,7 @@ func (n *Node) collectRegularly(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if n.catalog.Status().Leader != n.id {
+		if n.catalog.Status().Leader != n.id || n.collectionRests(ctx) {
 			continue
 		}
 		c, err := operators{n}.Collect(ctx, false)
@@ -124,4 +124,29 @@ func (n *Node) collectRegularly(ctx context.Context) error {
 		}
 		n.log.Info("unused hosted blobs collected", slog.Int("links", c.Unused), slog.Int("nodes", len(c.Nodes)))
 	}
+}
+
+const (
+	// collectAfter is the farm's setting that says from when on it collects by itself.
+	collectAfter = "collect_after"
+	// forcedRest is how long it does not after its catalog was founded by force. What that catalog lacks is kept until
+	// then, so that a person who finds something missing can found it anew, from a better backup or from the copies.
+	forcedRest = 7 * 24 * time.Hour
+)
+
+// restCollection has the farm collect nothing by itself for a while.
+func (n *Node) restCollection(ctx context.Context) error {
+	until := time.Now().Add(forcedRest).UTC().Format(time.RFC3339)
+	r, err := n.catalog.Apply(ctx, catalog.Command{Do: catalog.SetSetting{Key: collectAfter, Value: []byte(until)}})
+	return cmp.Or(err, r.Err)
+}
+
+// collectionRests tells whether the farm collects nothing by itself now, or whether that cannot be found out.
+func (n *Node) collectionRests(ctx context.Context) bool {
+	text, err := n.catalog.Setting(ctx, collectAfter, false)
+	if err != nil || len(text) == 0 {
+		return err != nil
+	}
+	after, err := time.Parse(time.RFC3339, string(text))
+	return err == nil && time.Now().Before(after)
 }

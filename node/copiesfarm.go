@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/pullonce/pullonce/catalog"
 	"github.com/pullonce/pullonce/copies"
 	"github.com/pullonce/pullonce/oci"
@@ -39,10 +41,11 @@ func (f copiesFarm) node(id string) copies.Node {
 	return copies.Node{ID: id, Address: m.PeerAddr, Zone: m.Zone, Up: f.up(id)}
 }
 
-// Ring implements copies.Farm.
+// Ring implements copies.Farm. Nodes of two catalogs, as there are when two farms with hosted content were joined, go by
+// two rings to it: neither side gives up a copy to nodes whose catalog does not name it.
 func (f copiesFarm) Ring() (hash uint64, members int) {
 	view := f.n.directory.View()
-	return view.Hash(), max(1, len(view.Members()))
+	return view.Hash() ^ xxhash.Sum64String(f.n.catalog.ID()), max(1, len(view.Members()))
 }
 
 // Others implements copies.Farm.

@@ -63,7 +63,11 @@ func (h *hosting) keepAndPut(ctx context.Context, repo oci.Repository, m registr
 		if err := h.n.copies.Put(ctx, m.Digest, note); err != nil {
 			return catalog.Result{}, fromCopies(err)
 		}
-		return h.apply(ctx, put)
+		r, err := h.apply(ctx, put)
+		if _, refused := errors.AsType[*registryapi.MissingError](err); refused { // what the note says has not come to pass
+			h.tellOf(repo, m.Digest, catalog.Copy{Index: r.Index, Gone: true})
+		}
+		return r, err
 	case err != nil:
 		return catalog.Result{}, fromCatalog(err)
 	}
@@ -157,7 +161,7 @@ func (h *hosting) DeleteManifest(ctx context.Context, repo oci.Repository, d oci
 		return err
 	}
 	h.tellOf(repo, d, catalog.Copy{Index: r.Index, Gone: true})
-	_ = h.n.store.Unlink(repo, d) // only for when the catalog cannot be asked
+	h.n.links.forget(repo, d) // only for when the catalog cannot be asked
 	return nil
 }
 
@@ -171,6 +175,6 @@ func (h *hosting) DeleteBlob(ctx context.Context, repo oci.Repository, d oci.Dig
 	if _, err := h.apply(ctx, catalog.UnlinkBlob{Repository: repo.Path, Digest: d}); err != nil {
 		return err
 	}
-	_ = h.n.store.Unlink(repo, d) // only for when the catalog cannot be asked
+	h.n.links.forget(repo, d) // only for when the catalog cannot be asked
 	return nil
 }

@@ -49,11 +49,14 @@ func (n *Node) hostedType(ctx context.Context, repo oci.Repository, d oci.Digest
 	if errors.Is(err, catalog.ErrNoQuorum) {
 		lost := err
 		if m, _, err = n.catalog.Manifest(ctx, repo.Path, d, true); err != nil {
-			if n.links.has(repo, d) {
+			if _, known := n.lastKnownLink(ctx, repo, d); known {
 				return "", nil
 			}
 			err = lost
 		}
+	}
+	if errors.Is(err, oci.ErrNotFound) {
+		n.links.forget(repo, d) // nor is it served when the catalog cannot be asked
 	}
 	if err != nil {
 		return "", fromCatalog(err)
@@ -115,28 +118,36 @@ func (n *Node) hostedBlob(ctx context.Context, repo oci.Repository, d oci.Digest
 	return &arriving{n: n, handle: h, repo: repo, digest: d, size: l.Size}, nil
 }
 
-// hostedLink is a blob as a hosted repository links it. While the catalog cannot be asked, what a replica or this node
-// last knew serves.
+// hostedLink is a blob as a hosted repository links it. While the catalog cannot be asked, what a replica, this node or
+// another one last knew serves.
 func (n *Node) hostedLink(ctx context.Context, repo oci.Repository, d oci.Digest) (catalog.Link, error) {
 	l, ok, err := n.catalog.Link(ctx, repo.Path, d, false)
 	if errors.Is(err, catalog.ErrNoQuorum) {
 		lost := err
 		if l, ok, err = n.catalog.Link(ctx, repo.Path, d, true); err != nil || !ok {
-			if size, known := n.links.size(repo, d); known {
+			if size, known := n.lastKnownLink(ctx, repo, d); known && size >= 0 {
 				return catalog.Link{Size: size, Used: true}, nil
 			}
-			if err != nil {
-				err = lost
-			}
+			err = lost // a replica that lags does not know it yet
 		}
 	}
 	if err != nil {
 		return catalog.Link{}, fromCatalog(err)
 	}
 	if !ok {
+		n.links.forget(repo, d) // nor is it served when the catalog cannot be asked
 		return catalog.Link{}, fmt.Errorf("blob %s in %s: %w", d, repo, oci.ErrNotFound)
 	}
 	return l, nil
+}
+
+// lastKnownLink is what this node, or another one that can be reached, last knew of a link: its size, -1 when it is not
+// known.
+func (n *Node) lastKnownLink(ctx context.Context, repo oci.Repository, d oci.Digest) (size int64, known bool) {
+	if n.links.has(repo, d) {
+		return n.linkedSize(repo, d), true
+	}
+	return n.confirmedElsewhere(ctx, repo, d)
 }
 
 // hostedStat is the size of a blob that a hosted repository links. A client that asks is about to push a manifest that

@@ -48,6 +48,14 @@ func (l *links) note(repo oci.Repository, d oci.Digest, size int64) {
 	}
 }
 
+// forget is told that repo has d no more.
+func (l *links) forget(repo oci.Repository, d oci.Digest) {
+	l.pending.Invalidate(link{repo, d})
+	if err := l.store.Unlink(repo, d); err != nil {
+		l.log.Warn("link not removed", slog.String("digest", d.String()), slog.Any("error", err))
+	}
+}
+
 // has tells whether repo has confirmed d.
 func (l *links) has(repo oci.Repository, d oci.Digest) bool {
 	if l.store.Linked(repo, d) {

@@ -2,6 +2,7 @@ package registryapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -98,14 +99,13 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 	q, err := parseRequest(r.URL, h.names(r))
 	w.kind, w.sent = q.kind, h.metrics.sent[q.kind]
 	if err != nil {
-		return err
+		return h.absent(q, err)
 	}
 	if q.repo.Upstream != "" {
 		w.Header().Set("OCI-Namespace", q.repo.Upstream)
 	}
-	hosted := h.hosting != nil && q.repo.Upstream == h.hosting.Prefix()
 	switch {
-	case hosted && q.kind == kindReferrers:
+	case h.hosted(q) && q.kind == kindReferrers:
 		return h.hostedReferrers(w, r, q)
 	case h.hosting != nil && q.kind == kindUpload:
 		return h.uploadStatus(w, r, q)
@@ -127,6 +127,20 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 	default: // _catalog of a mirror among them: it has no list of all that its upstreams have
 		return &failure{status: http.StatusNotFound, code: codeUnsupported, message: "no such endpoint"}
 	}
+}
+
+// hosted tells whether q is about a repository of the farm itself.
+func (h *Handler) hosted(q request) bool {
+	return h.hosting != nil && q.repo.Upstream == h.hosting.Prefix()
+}
+
+// absent is the answer to a request that could not be parsed because of err. What a hosted repository cannot have, since
+// no manifest can be pushed by such a tag, is not found in it: the specification has no other answer for that.
+func (h *Handler) absent(q request, err error) error {
+	if h.hosted(q) && errors.Is(err, oci.ErrTagInvalid) {
+		return notFound(q.kind)
+	}
+	return err
 }
 
 // refuseBody sees to it that a request body, which no pull has, is neither waited for nor read for long.

@@ -64,7 +64,8 @@ type Remover interface {
 	DeleteBlob(ctx context.Context, repo oci.Repository, d oci.Digest) error
 }
 
-// A Lister lists in order of the text, at most n after last, and tells whether there are more.
+// A Lister lists at most n after last, and tells whether there are more: repositories in the order of their bytes, tags
+// in that of the specification, whatever their case and then by their bytes.
 type Lister interface {
 	Repositories(ctx context.Context, n int, last string) (paths []string, more bool, err error)
 	Tags(ctx context.Context, repo oci.Repository, n int, last string) (tags []string, more bool, err error)

@@ -17,11 +17,11 @@ func (h *Handler) tags(w *response, r *http.Request, q request) error {
 	if err != nil {
 		return err
 	}
+	if h.hosted(q) {
+		return h.hostedTags(w, r, q, n)
+	}
 	if q.query.n != "" && n == 0 { // the specification's empty page
 		return writeJSON(w, "application/json", tagList(q.name, []string{}))
-	}
-	if h.hosting != nil && q.repo.Upstream == h.hosting.Prefix() {
-		return h.hostedTags(w, r, q, n)
 	}
 	ctx, cancel := h.limited(r)
 	defer cancel()

@@ -34,6 +34,9 @@ func (h *Handler) pushed(w *response, r *http.Request, b *body) error {
 	if f, ok := errors.AsType[*failure](err); ok && f.unknown != "" {
 		return h.notHosted()
 	}
+	if err != nil && r.Method == http.MethodDelete {
+		return h.absent(q, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -45,7 +48,7 @@ func (h *Handler) pushed(w *response, r *http.Request, b *body) error {
 		w.Header().Set("Allow", allowed(q))
 		return &failure{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "not a method of this endpoint"}
 	}
-	if q.repo.Upstream != h.hosting.Prefix() {
+	if !h.hosted(q) {
 		return h.notHosted()
 	}
 	if err := crossOrigin.Check(r); err != nil {

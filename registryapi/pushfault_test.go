@@ -50,7 +50,7 @@ func TestWithoutAQuorumPushesSayWhenToComeBack(t *testing.T) {
 }
 
 func TestAnUploadGoesOnAfterTheDiskWasFull(t *testing.T) {
-	f := newFarm(t, func(c *blobstore.Config) { c.MaxBytes = 5 << 20 })
+	f := newFarm(t, func(c *blobstore.Config) { c.MaxHosted = 5 << 20 })
 	p := pusher{t: t, server: serveFarm(t, hostedConfig(), f), repo: hostedPrefix + "/team/app"}
 	old := p.blob(someBytes(4 << 20))
 	data := someBytes(3 << 20)

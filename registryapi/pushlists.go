@@ -48,18 +48,22 @@ func trimPrefix(last, prefix string) string {
 	return last
 }
 
-// hostedTags answers a page of a hosted repository's tags.
+// hostedTags answers a page of a hosted repository's tags. A page of none still tells whether there is the repository.
 func (h *Handler) hostedTags(w *response, r *http.Request, q request, n int) error {
 	ctx, cancel := h.limited(r)
 	defer cancel()
+	none := q.query.n != "" && n == 0
+	if none {
+		n = 1
+	}
 	tags, more, err := h.hosting.Tags(ctx, q.repo, pageOf(n), q.query.last)
 	if err != nil {
 		return because(ctx, err)
 	}
-	linkNext(w.Header(), r.URL.Path, q.query, pageOf(n), tags, more)
-	if tags == nil {
+	if none || tags == nil {
 		tags = []string{} // an empty list in JSON, too
 	}
+	linkNext(w.Header(), r.URL.Path, q.query, pageOf(n), tags, more)
 	return writeJSON(w, "application/json", tagList(q.name, tags))
 }
 

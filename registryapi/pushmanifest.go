@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/pullonce/pullonce/oci"
 )
@@ -71,11 +71,9 @@ func parsePushed(contentType string, raw []byte, ref oci.Reference) (Pushed, err
 	if !boundedJSON(raw) {
 		return Pushed{}, fmt.Errorf("%w: too deep or too many values", oci.ErrManifestInvalid)
 	}
-	mediaType, _, err := mime.ParseMediaType(contentType)
-	if contentType != "" && err != nil {
-		return Pushed{}, fmt.Errorf("%w: Content-Type: %w", oci.ErrManifestInvalid, err)
-	}
-	if m.Manifest, err = oci.ParseManifest(mediaType, raw); err != nil {
+	mediaType, _, _ := strings.Cut(contentType, ";") // parameters are ignored
+	var err error
+	if m.Manifest, err = oci.ParseManifest(strings.ToLower(strings.TrimSpace(mediaType)), raw); err != nil {
 		return Pushed{}, err
 	}
 	var more struct {

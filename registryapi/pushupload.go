@@ -172,7 +172,7 @@ func parseContentRange(text string) (first, n int64, ok bool) {
 
 // uploadStatus answers GET of an upload.
 func (h *Handler) uploadStatus(w *response, r *http.Request, q request) error {
-	if q.repo.Upstream != h.hosting.Prefix() {
+	if !h.hosted(q) {
 		return &failure{status: http.StatusNotFound, code: codeUploadUnknown, message: "upload unknown to registry"}
 	}
 	if offset, ok := h.turns.offset(r.Context(), turnKey{q.repo, q.id}); ok {

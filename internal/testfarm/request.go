@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -28,7 +29,16 @@ const maxKept = 64 << 10
 
 // Ask sends one request to a path under /v2/ and reads the answer to its end. Headers come in pairs of name and value.
 func (n *Node) Ask(ctx context.Context, method, path string, header ...string) Reply {
-	q, err := http.NewRequestWithContext(ctx, method, n.URL()+"/v2/"+path, nil)
+	return n.Send(ctx, method, path, nil, header...)
+}
+
+// Send is Ask with a body, which goes in parts, its length untold, unless it is of a type such as *bytes.Reader. The
+// path may be a whole one, such as a Location.
+func (n *Node) Send(ctx context.Context, method, path string, body io.Reader, header ...string) Reply {
+	if !strings.HasPrefix(path, "/v2/") {
+		path = "/v2/" + path
+	}
+	q, err := http.NewRequestWithContext(ctx, method, n.URL()+path, body)
 	if err != nil {
 		return Reply{Err: err}
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullonce/pullonce/adminapi"
 	"github.com/pullonce/pullonce/gossip"
 	"github.com/pullonce/pullonce/internal/hub"
 	"github.com/pullonce/pullonce/node"
@@ -41,6 +42,9 @@ type Node struct {
 	cancel context.CancelFunc
 	done   chan error
 	once   sync.Once
+
+	adminOnce sync.Once
+	admin     *adminapi.Client // keeps its connection
 }
 
 // Options say how a farm is.

@@ -16,13 +16,10 @@ import (
 
 // Status is what the node says of itself to operators.
 func (n *Node) Status() (adminapi.NodeStatus, error) {
-	c, err := adminapi.NewClient("unix://" + n.Config.AdminSocket)
-	if err != nil {
-		return adminapi.NodeStatus{}, err
-	}
+	n.farm.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(n.farm.t.Context()), 5*time.Second)
 	defer cancel()
-	return c.Node(ctx, 5*time.Second)
+	return n.Admin().Node(ctx, 5*time.Second)
 }
 
 // MustStatus is Status for a node that runs.
