@@ -26,6 +26,11 @@ func (s CatalogStatus) advice() string {
 	case s.State == CatalogSeedListsDiffer:
 		return "A farm's first catalog is founded by seeds that agree on who they are: give all of them the same list in " +
 			"join and start them again. " + meanwhile
+	case s.State == CatalogLost:
+		return "Hosted content is here, and no member keeps the catalog that names it; none is founded, so that nothing is lost. If its " +
+			"voters come back it goes on by itself. If they do not: start all nodes, then on one of them, over its socket, " +
+			"p2pctl catalog restore FILE --force with a backup, or without one p2pctl catalog recover --force, which rebuilds the " +
+			"tags from the copies. " + meanwhile
 	case s.State == CatalogWaiting:
 		return "This node founds no catalog, it joins one: it waits until it meets a node that knows one. See with " +
 			"p2pctl members whether it reaches the seeds in its join. " + meanwhile

@@ -25,6 +25,7 @@ const (
 	CatalogNoQuorum        = "no quorum"
 	CatalogWaiting         = "waiting for a catalog"
 	CatalogSeedListsDiffer = "seed lists differ"
+	CatalogLost            = "catalog lost"
 
 	catalogWaitingForSeeds = "waiting for seeds (" // n of m)
 	catalogRefused         = "refused"             // : why
@@ -58,7 +59,7 @@ func settled(state string) bool { return state == CatalogVoter || state == Catal
 
 // waits tells whether a node in that state still looks for a catalog.
 func waits(state string) bool {
-	return state == CatalogWaiting || strings.HasPrefix(state, catalogWaitingForSeeds)
+	return state == CatalogWaiting || state == CatalogLost || strings.HasPrefix(state, catalogWaitingForSeeds)
 }
 
 // sumHosted works out what the farm keeps of its own; nil when no member says.

@@ -15,8 +15,9 @@ type Config struct {
 	Issuer string // this node's id, written into piece lists that the store computes
 
 	MaxBytes     int64   // bytes that cached blobs, whole and partial, may take together; 0: no limit
-	MaxHosted    int64   // bytes that hosted blobs and uploads may take together; 0: no limit but MinFreeBytes
-	MinFreeBytes int64   // bytes of the file system that are left to others; 0: none
+	MaxHosted    int64   // bytes that hosted blobs and uploads may take together; 0: no limit
+	MinFreeBytes int64   // bytes of the file system that cached blobs leave to others; 0: none
+	HostedFree   int64   // bytes of it that hosted blobs and uploads leave; 0: none
 	HighMark     float64 // share of MaxBytes at which eviction starts; default 0.95
 	LowMark      float64 // share of MaxBytes at which eviction ends; default 0.85
 
@@ -97,7 +98,7 @@ func (c Config) Validate() error {
 	check(c.Dir != "", "no directory")
 	check(c.MaxBytes >= 0, "size limit %d is negative", c.MaxBytes)
 	check(c.MaxHosted >= 0, "size limit of what is hosted %d is negative", c.MaxHosted)
-	check(c.MinFreeBytes >= 0, "free space to leave %d is negative", c.MinFreeBytes)
+	check(c.MinFreeBytes >= 0 && c.HostedFree >= 0, "free space to leave %d, %d is negative", c.MinFreeBytes, c.HostedFree)
 	check(f.HighMark > 0 && f.HighMark <= 1, "high mark %v is not within 0 to 1", f.HighMark)
 	check(f.LowMark > 0 && f.LowMark <= f.HighMark, "low mark %v is not within 0 to the high mark %v", f.LowMark, f.HighMark)
 	check(c.ScrubRate >= 0, "scrub rate %d is negative", c.ScrubRate)

@@ -112,16 +112,20 @@ func (s *Store) excess(share float64) int64 {
 	return max(0, over, s.shortage(share))
 }
 
-// shortage is how many bytes the file system lacks of the free space that is left to others.
+// shortage is how many bytes the file system lacks of the free space that cached blobs leave to others.
 func (s *Store) shortage(share float64) int64 {
-	if s.cfg.MinFreeBytes <= 0 {
+	return s.lacks(int64((2 - share) * float64(s.cfg.MinFreeBytes)))
+}
+
+// lacks is how many bytes the file system lacks of so much free space, with all that is promised taken.
+func (s *Store) lacks(leave int64) int64 {
+	if leave <= 0 {
 		return 0
 	}
 	free, err := s.disk.free(s.cfg.Dir)
 	if err != nil {
 		return 0
 	}
-	leave := int64((2 - share) * float64(s.cfg.MinFreeBytes))
 	return max(0, leave+s.promised()+s.reserved.Load()+s.reservedApart.Load()-free)
 }
 
@@ -141,7 +145,7 @@ func (s *Store) makeRoomApart(need int64) (release func(), err error) {
 	if most := s.cfg.MaxHosted; most > 0 && s.takenApart()+s.reservedApart.Load()+need > most {
 		return func() {}, fmt.Errorf("%d bytes more do not fit into the %d for what is hosted", need, most)
 	}
-	return s.claim(&s.reservedApart, need, oci.Digest{}, func() int64 { return s.shortage(1) })
+	return s.claim(&s.reservedApart, need, oci.Digest{}, func() int64 { return s.lacks(s.cfg.HostedFree) })
 }
 
 // claim holds need bytes in a counter once what is over is gone.

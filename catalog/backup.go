@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -108,12 +109,19 @@ func (c *Catalog) replace(ctx context.Context, s *state, force bool) error {
 	}
 	next := *s // others may read s
 	next.index += skipped
+	next.settings = newTree(settingItem.less) // of its own: trees that are shared are for the machine to copy
+	for item := range s.settings.all() {
+		next.settings.put(item)
+	}
+	next.settings.put(settingItem{forcedSetting, strconv.AppendInt(nil, time.Now().UnixNano(), 10)})
 	s = &next
 	var data bytes.Buffer
 	if _, err := (View{s}).WriteTo(&data); err != nil {
 		return err
 	}
 	name := newName()
+	c.setReplacing(true)
+	defer c.setReplacing(false)
 	if err := c.do(ctx, func() error { return c.refound(name) }); err != nil {
 		return fmt.Errorf("found catalog anew: %w", err)
 	}
@@ -134,13 +142,20 @@ func (c *Catalog) replace(ctx context.Context, s *state, force bool) error {
 	if !waited {
 		return ctx.Err()
 	}
-	c.mu.Lock()
-	c.frozen = false
-	c.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("restore catalog: %w", err)
 	}
 	return nil
+}
+
+// setReplacing notes that a person is founding a catalog here, which yields to no other meanwhile, or that this has ended.
+func (c *Catalog) setReplacing(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replacing = on
+	if !on {
+		c.frozen = false
+	}
 }
 
 // refound makes this node the first voter of a new catalog that takes nothing yet.

@@ -54,7 +54,7 @@ func (c *Catalog) stepClient(id identity) error {
 		c.show(NonVoter)
 		return nil
 	}
-	c.show(WaitingForCatalog)
+	c.show(c.waitingState(id))
 	for _, reply := range c.fresh() {
 		// Nobody here holds anything of the old one; of the new one a leader is known.
 		if reply.GetReplica() && reply.GetLeader() != "" && reply.GetCatalog() != id.Catalog && !reply.GetRefused() {
@@ -63,6 +63,19 @@ func (c *Catalog) stepClient(id identity) error {
 		}
 	}
 	return nil
+}
+
+// waitingState is what a node waits for that knows of a catalog and reaches nobody who leads it.
+func (c *Catalog) waitingState(id identity) State {
+	if c.cfg.Former == "" || id.Catalog != c.cfg.Former {
+		return WaitingForCatalog
+	}
+	for _, reply := range c.fresh() {
+		if reply.GetReplica() {
+			return WaitingForCatalog
+		}
+	}
+	return CatalogLost
 }
 
 // stepNone is what a node does that has never heard of a catalog.

@@ -40,6 +40,7 @@ type Catalog struct {
 	state     State                // what status shows while there is no replica
 	started   time.Time            // Run was called
 	frozen    bool                 // the replica is being given up: nothing is appended
+	replacing bool                 // a person is founding a catalog here
 	appending int                  // commands that are being appended
 	refusing  bool                 // another catalog has hosted content too
 	skipTo    time.Time            // until when leases are skipped
@@ -70,6 +71,9 @@ func Open(cfg Config, parts Parts, log *slog.Logger) (*Catalog, error) {
 	id, err := loadIdentity(cfg.Dir, !cfg.NoSync)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	if id.Catalog == "" {
+		id.Catalog = cfg.Former
 	}
 	return &Catalog{
 		cfg: cfg, parts: parts, log: log, seeds: canonical(cfg.Seeds), id: id, peers: map[string]heard{}, seen: map[string]time.Time{}, meters: newMeters(),
@@ -233,7 +237,7 @@ func (c *Catalog) retire(catalog string) error {
 	}
 	err = errors.Join(err, c.become(next), removeState(c.cfg.Dir))
 	c.mu.Lock()
-	c.frozen = false
+	c.frozen, c.refusing = false, false
 	c.mu.Unlock()
 	return err
 }

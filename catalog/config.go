@@ -20,6 +20,9 @@ type Config struct {
 	Dir string
 	// Node is the member's ID, Boot its boot ID.
 	Node, Boot string
+	// Former is the catalog that names the hosted content of this node, as it was kept outside of Dir; "" for none. A node
+	// whose Dir is empty founds no catalog then: it waits for that one, or for a person to rebuild it.
+	Former string
 	// Seeds is the seed list as it was configured. Empty: the node founds a catalog of one at once.
 	Seeds []string
 

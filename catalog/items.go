@@ -71,9 +71,23 @@ func (a tagItem) less(b tagItem) bool {
 	return a.repository < b.repository || a.repository == b.repository && compareTags(a.tag, b.tag) < 0
 }
 
-// compareTags orders tags as the distribution specification lists them: whatever their case, then by their bytes.
+// compareTags orders tags as the distribution specification lists them: whatever their case, then by their bytes. It
+// stands in the hottest tree, so it makes no text of its own.
 func compareTags(a, b string) int {
-	return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b))
+	for i := range min(len(a), len(b)) {
+		if c := cmp.Compare(folded(a[i]), folded(b[i])); c != 0 {
+			return c
+		}
+	}
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+}
+
+// folded is a letter of a tag in lower case.
+func folded(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
 }
 
 func (a manifestItem) less(b manifestItem) bool {

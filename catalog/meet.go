@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"strconv"
 
+	"github.com/google/renameio/v2"
 	"github.com/hashicorp/raft"
 
 	catalogpb "github.com/pullonce/pullonce/proto/catalog"
@@ -14,8 +17,11 @@ import (
 // up, if it has nothing that was pushed; if it has, it takes no more until a person has decided. gone says that this
 // replica is being given up.
 func (c *Catalog) meet(ctx context.Context, r *replica) (gone bool, err error) {
+	c.mu.Lock()
+	replacing := c.replacing
+	c.mu.Unlock()
 	other := c.stranger(r.catalog)
-	if other == nil {
+	if other == nil || replacing {
 		c.refuse(false)
 		return false, nil
 	}
@@ -24,11 +30,13 @@ func (c *Catalog) meet(ctx context.Context, r *replica) (gone bool, err error) {
 		c.refuse(false)
 		return false, nil
 	}
-	if hosted {
+	replaced := other.GetForced() > r.forced()
+	if hosted && !replaced {
 		c.refuse(true)
 		return false, nil
 	}
-	return true, c.giveUp(ctx, r, other.GetCatalog())
+	c.refuse(false)
+	return true, c.giveUp(ctx, r, other.GetCatalog(), replaced)
 }
 
 // stranger is the leader of another catalog, or nil. Nobody else is sure to know what its catalog has.
@@ -41,9 +49,13 @@ func (c *Catalog) stranger(catalog string) *catalogpb.HelloReply {
 	return nil
 }
 
-// yields tells whether this catalog is the one to go. The other side comes to the opposite answer: what has hosted
-// content stays, then what was not told to join, then what more voters keep.
+// yields tells whether this catalog is the one to go. The other side comes to the opposite answer: what a person founded
+// by force, knowing of others, stays; then what has hosted content, then what was not told to join, then what more voters
+// keep.
 func (c *Catalog) yields(r *replica, hosted bool, other *catalogpb.HelloReply) bool {
+	if mine, theirs := r.forced(), other.GetForced(); mine != theirs {
+		return mine < theirs
+	}
 	if hosted != other.GetHosted() {
 		return !hosted
 	}
@@ -66,9 +78,10 @@ func (c *Catalog) refuse(on bool) {
 	}
 }
 
-// giveUp ends this catalog, which is empty: the leader lets the other replicas go, takes no more commands, and looks
-// once more whether it is empty when none can be on its way.
-func (c *Catalog) giveUp(ctx context.Context, r *replica, successor string) error {
+// giveUp ends this catalog, which is empty, or which a person has replaced: the leader lets the other replicas go, takes
+// no more commands, and looks once more whether it is empty when none can be on its way. Of one that was replaced a backup
+// stays behind.
+func (c *Catalog) giveUp(ctx context.Context, r *replica, successor string, replaced bool) error {
 	for _, s := range r.servers() {
 		if s.ID == raft.ServerID(r.name) {
 			continue
@@ -92,8 +105,11 @@ func (c *Catalog) giveUp(ctx context.Context, r *replica, successor string) erro
 	if err == nil && waited {
 		err = r.reach(ctx, r.raft.CommitIndex())
 	}
-	if err == nil && waited && r.machine.view().Empty() {
-		c.log.LogAttrs(ctx, slog.LevelInfo, "empty catalog given up", slog.String("catalog", r.catalog), slog.String("for", successor))
+	if err == nil && waited && replaced {
+		err = c.leaveBehind(ctx, r)
+	}
+	if err == nil && waited && (replaced || r.machine.view().Empty()) {
+		c.log.LogAttrs(ctx, slog.LevelInfo, "catalog given up", slog.String("catalog", r.catalog), slog.String("for", successor))
 		return c.do(ctx, func() error {
 			if c.current() != r {
 				return nil
@@ -105,4 +121,34 @@ func (c *Catalog) giveUp(ctx context.Context, r *replica, successor string) erro
 	c.frozen = false
 	c.mu.Unlock()
 	return err
+}
+
+// leaveBehind writes a backup of a catalog that a person has replaced, for when that was a mistake.
+func (c *Catalog) leaveBehind(ctx context.Context, r *replica) error {
+	path := filepath.Join(c.cfg.Dir, "replaced-"+r.catalog+".backup")
+	file, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600))
+	if err != nil {
+		return fmt.Errorf("keep a backup of the replaced catalog: %w", err)
+	}
+	defer func() { _ = file.Cleanup() }()
+	if _, err := r.machine.view().WriteTo(file); err != nil {
+		return fmt.Errorf("keep a backup of the replaced catalog: %w", err)
+	}
+	c.log.LogAttrs(ctx, slog.LevelWarn, "catalog was replaced by force, a backup stays", slog.String("file", path))
+	return file.CloseAtomicallyReplace()
+}
+
+// forcedSetting says when a person founded the catalog by force, in nanoseconds of the Unix time.
+const forcedSetting = "founded_by_force"
+
+// forced is when a person founded this catalog by force, 0 when nobody did.
+func (r *replica) forced() int64 {
+	n, _ := strconv.ParseInt(string(r.machine.view().Setting(forcedSetting)), 10, 64)
+	return n
+}
+
+// ByForce tells whether a person founded the catalog that can be asked now, by force. On every node.
+func (c *Catalog) ByForce(ctx context.Context) (bool, error) {
+	at, err := c.Setting(ctx, forcedSetting, false)
+	return len(at) > 0, err
 }

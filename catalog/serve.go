@@ -40,7 +40,7 @@ func (c *Catalog) hello() *catalogpb.HelloReply {
 	reply.Leader, reply.LeaderRaft = r.leader()
 	reply.Servers = r.wireServers()
 	reply.Applied, reply.Commit, reply.Term = r.raft.AppliedIndex(), r.raft.CommitIndex(), r.raft.CurrentTerm()
-	reply.Hosted = !r.machine.view().Empty()
+	reply.Hosted, reply.Forced = !r.machine.view().Empty(), r.forced()
 	return reply
 }
 

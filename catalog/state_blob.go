@@ -40,13 +40,16 @@ func (s *state) link(l linkItem) {
 	s.setLink(l)
 }
 
-// use counts the manifests of a repository that list a blob up or down.
+// use counts the manifests of a repository that list a blob up or down. A link that nothing needs any more is young again:
+// a push may be under way that found the blob there.
 func (s *state) use(repository string, d oci.Digest, by int) {
 	l, ok := s.links.get(linkItem{repository: repository, digest: d})
 	if !ok {
 		l = linkItem{repository: repository, digest: d}
 	}
-	l.uses += by
+	if l.uses += by; by < 0 && l.uses == 0 && l.index > 0 {
+		l.time = s.clock
+	}
 	s.setLink(l)
 }
 

@@ -18,6 +18,8 @@ const (
 	NonVoter          State = "non-voter"
 	Refused           State = "refused: hosted content in another catalog"
 	NoQuorum          State = "no quorum"
+	// CatalogLost: hosted content is here, and nobody who can be reached keeps the catalog that names it.
+	CatalogLost State = "catalog lost"
 )
 
 func waitingForSeeds(held, total int) State {

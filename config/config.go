@@ -101,7 +101,7 @@ type Hosted struct {
 	// Copies is how many nodes keep each blob, MinCopies how many must have it before a push is answered while fewer
 	// are up. MinCopies is at most Copies.
 	Copies, MinCopies int
-	MaxSize           Size  // of what is kept, 0 for no limit
+	MaxSize, MinFree  Size  // of what is kept, 0 for no limit; of the disk, left to others
 	MaxUpload         int64 // bytes of the largest blob that can be pushed, 0 for no limit
 	MaxUploads        int
 	UploadExpiry      time.Duration

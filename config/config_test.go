@@ -56,7 +56,7 @@ func TestNoConfigurationIsALoneNodeThatMirrorsDockerHub(t *testing.T) {
 		Cache:  config.Cache{MaxSize: config.Size{Percent: 20}, MinFree: config.Size{Percent: 20}, ScrubInterval: 168 * time.Hour},
 		Limits: config.Limits{Memory: 64 << 20},
 		Hosted: config.Hosted{
-			Prefix: "farm.internal", Copies: 3, MinCopies: 2, MaxUploads: 4096, UploadExpiry: 24 * time.Hour, SlowestUpload: 1 << 20,
+			Prefix: "farm.internal", MinFree: config.Size{Percent: 5}, Copies: 3, MinCopies: 2, MaxUploads: 4096, UploadExpiry: 24 * time.Hour, SlowestUpload: 1 << 20,
 			RepairRate: 64 << 20, CompareInterval: time.Minute, GCInterval: 24 * time.Hour, GCGrace: time.Hour,
 		},
 		RingPartitions:   16384,

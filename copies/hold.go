@@ -3,6 +3,7 @@ package copies
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -10,12 +11,15 @@ import (
 	copiespb "github.com/pullonce/pullonce/proto/copies"
 )
 
+// holdTimeout bounds the wait for a place that hangs: a client waits for the answer of a question.
+const holdTimeout = 3 * time.Second
+
 // Hold makes sure that the copies of d, which is not pushed again but named anew, are there and stay: all its places
 // that have it count it as used now. ErrTooFew: fewer nodes than a push must reach have it.
 func (k *Keeper) Hold(ctx context.Context, d oci.Digest) error {
 	places := k.parts.Farm.Places(d, k.cfg.Copies, true)
 	has := make([]bool, len(places))
-	ctx, cancel := context.WithTimeout(ctx, k.cfg.Stall)
+	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
 	var g errgroup.Group
 	for i, p := range places {

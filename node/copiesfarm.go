@@ -62,16 +62,24 @@ func (f copiesFarm) Others() []copies.Node {
 func (f copiesFarm) Partition(d oci.Digest) int { return f.n.directory.View().Partition(d) }
 
 // copiesCatalog is what the copies of hosted content ask the catalog.
-type copiesCatalog struct{ catalog *catalog.Catalog }
+type copiesCatalog struct{ n *Node }
 
-// Named implements copies.Catalog.
+// Named implements copies.Catalog. A catalog that is not that of what is hosted here has no say in what may go.
 func (c copiesCatalog) Named(ctx context.Context, digests []oci.Digest) ([]bool, error) {
-	return c.catalog.HoldsAll(ctx, digests, false)
+	if err := c.n.belonging.check(c.n.catalog.ID()); err != nil {
+		return nil, err
+	}
+	return c.n.holdsAll(ctx, digests)
+}
+
+// holdsAll asks the catalog which digests any repository has.
+func (n *Node) holdsAll(ctx context.Context, digests []oci.Digest) ([]bool, error) {
+	return n.catalog.HoldsAll(ctx, digests, false)
 }
 
 // Notes implements copies.Catalog.
 func (c copiesCatalog) Notes(ctx context.Context, digests []oci.Digest) (map[oci.Digest][]byte, error) {
-	described, err := c.catalog.Describe(ctx, digests, true)
+	described, err := c.n.catalog.Describe(ctx, digests, true)
 	if err != nil {
 		return nil, err
 	}

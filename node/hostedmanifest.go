@@ -5,9 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/catalog"
@@ -55,13 +54,8 @@ func (h *hosting) keepAndPut(ctx context.Context, repo oci.Repository, m registr
 	_, _, err := h.n.catalog.Manifest(ctx, repo.Path, m.Digest, false)
 	switch {
 	case errors.Is(err, oci.ErrNotFound):
-		origin := blobstore.Origin{MediaType: m.MediaType, Hosted: true, Note: note}
-		h.n.copies.Expect(m.Digest)
-		if err := h.n.store.Put(ctx, m.Digest, m.Raw, origin); err != nil {
-			return catalog.Result{}, fromStore(err)
-		}
-		if err := h.n.copies.Put(ctx, m.Digest, note); err != nil {
-			return catalog.Result{}, fromCopies(err)
+		if err := h.keepBytes(ctx, m, note); err != nil {
+			return catalog.Result{}, err
 		}
 		r, err := h.apply(ctx, put)
 		if _, refused := errors.AsType[*registryapi.MissingError](err); refused { // what the note says has not come to pass
@@ -71,14 +65,25 @@ func (h *hosting) keepAndPut(ctx context.Context, repo oci.Repository, m registr
 	case err != nil:
 		return catalog.Result{}, fromCatalog(err)
 	}
-	var r catalog.Result
-	var g errgroup.Group
-	g.Go(func() error { return fromCopies(h.n.copies.Note(ctx, m.Digest, note, false)) })
-	g.Go(func() (err error) {
-		r, err = h.apply(ctx, put)
-		return err
-	})
-	return r, g.Wait()
+	var noted error
+	var beside sync.WaitGroup
+	beside.Go(func() { noted = h.n.copies.Note(ctx, m.Digest, note, false) })
+	r, err := h.apply(ctx, put)
+	beside.Wait()
+	if err == nil && noted != nil { // copies have gone since it was looked: a collection, after it was deleted
+		err = h.keepBytes(ctx, m, note)
+	}
+	return r, err
+}
+
+// keepBytes keeps a manifest with its note here and on as many nodes as was promised.
+func (h *hosting) keepBytes(ctx context.Context, m registryapi.Pushed, note []byte) error {
+	origin := blobstore.Origin{MediaType: m.MediaType, Hosted: true, Note: note}
+	h.n.copies.Expect(m.Digest)
+	if err := h.n.store.Put(ctx, m.Digest, m.Raw, origin); err != nil {
+		return fromStore(err)
+	}
+	return fromCopies(h.n.copies.Put(ctx, m.Digest, note))
 }
 
 // command is what the catalog is told of a manifest.

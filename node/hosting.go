@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/pullonce/pullonce/blobstore"
@@ -23,6 +24,8 @@ const (
 	// remembered, so that its client may ask again without sending it all again.
 	leftoverFor  = 10 * time.Minute
 	maxLeftovers = 4096
+	// longPut is well below the shortest time for which what nobody names is kept.
+	longPut = 2 * time.Minute
 )
 
 // hosting takes what is pushed to the farm itself: the bytes go to the store and to as many other nodes as was promised,
@@ -47,7 +50,9 @@ func newHosting(n *Node) *hosting {
 
 // openCatalog opens this node's part in the catalog.
 func (n *Node) openCatalog() error {
+	n.belonging = openBelonging(n.cfg.DataDir, n.store, n.log)
 	cfg := n.cfg.Catalog
+	cfg.Former = n.belonging.catalog()
 	cfg.Dir, cfg.Node, cfg.Boot, cfg.Seeds = filepath.Join(n.cfg.DataDir, "catalog"), n.id, n.boot, n.cfg.Gossip.Seeds
 	var err error
 	n.catalog, err = catalog.Open(cfg, catalog.Parts{
@@ -65,9 +70,17 @@ func (n *Node) openCopies() error {
 	cfg.RepairRate, cfg.CompareEvery, cfg.Grace = h.RepairRate, h.CompareEvery, h.Grace
 	var err error
 	n.copies, err = copies.New(cfg, copies.Parts{
-		Store: n.store, Farm: copiesFarm{n}, Catalog: copiesCatalog{n.catalog}, Conn: n.engine.Conn, Stored: n.engine.Stored, Removed: n.engine.Dropped,
+		Store: n.store, Farm: copiesFarm{n}, Catalog: copiesCatalog{n}, Conn: n.engine.Conn, Stored: n.engine.Stored, Removed: n.engine.Dropped,
 	}, n.log)
 	return err
+}
+
+// tendHosted does for hosted content what is done now and then, until ctx ends.
+func (n *Node) tendHosted(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { return n.collectRegularly(ctx) })
+	g.Go(func() error { return n.belonging.run(ctx, n.catalog) })
+	return g.Wait()
 }
 
 // openDoor makes the registry door, to which hosted names can be pushed unless there is no prefix for them.
@@ -156,8 +169,14 @@ func (u *pushedBlob) Cancel() error {
 
 // publish keeps a blob that is whole here as promised, and links it.
 func (h *hosting) publish(ctx context.Context, id string, l leftover) error {
+	began := time.Now()
 	if err := h.n.copies.Put(ctx, l.digest, nil); err != nil {
 		return fromCopies(err)
+	}
+	if time.Since(began) > longPut { // the first copy may count as unused before the last one was there
+		if err := h.n.copies.Hold(ctx, l.digest); err != nil {
+			return fromCopies(err)
+		}
 	}
 	if _, err := h.apply(ctx, catalog.LinkBlob{Repository: l.repo.Path, Digest: l.digest, Size: l.size}); err != nil {
 		return err

@@ -42,6 +42,7 @@ type Node struct {
 	catalog   *catalog.Catalog
 	copies    *copies.Keeper
 	hosting   *hosting
+	belonging *belonging
 	prefetch  *prefetch
 	tags      *otter.Cache[tagKey, resolved]
 	flights   flights
@@ -252,7 +253,7 @@ func (n *Node) Run(ctx context.Context) error {
 	movers.Go(func() error { return quiet(n.catalog.Run(farm)) })
 	movers.Go(func() error { return quiet(n.copies.Run(farm)) })
 	movers.Go(func() error { return n.directory.run(farm) })
-	movers.Go(func() error { return n.collectRegularly(farm) })
+	movers.Go(func() error { return n.tendHosted(farm) })
 	movers.Go(func() error { return n.activate(farm) })
 	movers.Go(func() error { return n.watchEgress(farm) })
 	g.Go(func() error { // a node that stops says so at once

@@ -30,7 +30,8 @@ type Config struct {
 	ReadHeaderTimeout time.Duration
 	// IdleTimeout is how long a connection is kept between requests. Default 2 min.
 	IdleTimeout time.Duration
-	// CommitTimeout is how long a push may take to be kept on all its nodes once it was sent. Default 5 min.
+	// CommitTimeout is how long a push may take to be kept on all its nodes once it was sent. Default 1 h: nodes that stand
+	// still are given up long before, and a large blob takes its time on a slow link.
 	CommitTimeout time.Duration
 	// SlowestUpload is how many bytes a minute a client must send: one that sends less for three minutes on end is cut
 	// off, and can go on later. Default 1 MiB; 0: no floor.
@@ -50,7 +51,7 @@ func Default() Config {
 		ClientTimeout:     time.Minute,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		CommitTimeout:     5 * time.Minute,
+		CommitTimeout:     time.Hour,
 		SlowestUpload:     1 << 20,
 		MaxHeaderBytes:    64 << 10,
 		MaxConnections:    4096,

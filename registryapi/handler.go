@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -69,6 +70,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.Header()["Docker-Distribution-Api-Version"] = apiVersion
 	if err := h.serve(w, r); err != nil {
 		h.fail(w, r, err)
+		linger(w, r)
 	}
 }
 
@@ -151,6 +153,20 @@ func (h *Handler) refuseBody(w *response, r *http.Request) {
 	w.Header().Set("Connection", "close")
 	// A server that cannot set deadlines is a test's recorder.
 	_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(h.cfg.ReadHeaderTimeout))
+}
+
+// maxLinger bounds what is read of a refused body after the answer.
+const maxLinger = 16 << 20
+
+// linger reads on after the answer to a request whose body was refused, within the time that refuseBody gives it. Many
+// clients send all of a body before they look for an answer, and a connection that is closed while they send takes the
+// answer along.
+func linger(w *response, r *http.Request) {
+	if w.Header().Get("Connection") != "close" || r.Header.Get("Expect") != "" {
+		return
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+	_, _ = io.CopyN(io.Discard, r.Body, maxLinger)
 }
 
 // base answers the check by which clients find out that this is a registry.

@@ -33,7 +33,7 @@ var pushFailures = []struct {
 	{errTaken, &failure{status: http.StatusConflict, code: codeUploadInvalid, message: "another request goes on with this upload"}},
 	{errTooSlow, &failure{status: http.StatusRequestTimeout, code: codeUploadInvalid, message: "sent too slowly"}},
 	{ErrNoQuorum, noQuorum},
-	{ErrNoSpace, &failure{status: http.StatusInsufficientStorage, code: codeUnavailable, message: "no space left for hosted content"}},
+	{ErrNoSpace, &failure{status: http.StatusInsufficientStorage, code: codeUnavailable, message: "no space left for hosted content on this node, or on those that keep copies: see hosted.max_size and hosted.min_free"}},
 	{ErrBusy, &failure{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "too many uploads are going on", retry: retryBusy}},
 	{oci.ErrUnsupported, &failure{status: http.StatusBadRequest, code: codeManifestInvalid, message: "manifests of this media type are not kept"}},
 	{oci.ErrUnavailable, &failure{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "the farm cannot keep it now", retry: retryQuorum}},

@@ -44,7 +44,7 @@ func assemble(cfg config.Config) (node.Config, error) {
 	c.AdminListen, c.AdminSocket = cfg.Admin.Listen, cfg.Admin.Socket
 
 	c.Store.MaxBytes, c.Store.MinFreeBytes = cfg.Cache.MaxSize.Of(disk), cfg.Cache.MinFree.Of(disk)
-	c.Store.MaxHosted = cfg.Hosted.MaxSize.Of(disk)
+	c.Store.MaxHosted, c.Store.HostedFree = cfg.Hosted.MaxSize.Of(disk), cfg.Hosted.MinFree.Of(disk)
 	c.Store.ScrubInterval = cfg.Cache.ScrubInterval
 	c.Hosted = node.Hosted{
 		Prefix: cfg.Hosted.Prefix, Copies: cfg.Hosted.Copies, MinCopies: cfg.Hosted.MinCopies, RepairRate: cfg.Hosted.RepairRate,

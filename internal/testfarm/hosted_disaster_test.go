@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/pullonce/pullonce/adminapi"
 	"github.com/pullonce/pullonce/internal/testfarm"
+	"github.com/pullonce/pullonce/node"
 )
 
 // loseCatalogs stops nodes, takes what they know of the catalog away, and starts them again: their copies are there.
@@ -152,5 +154,57 @@ func refuseWhileItWorks(t *testing.T, n *testfarm.Node) {
 	var s adminapi.CatalogStatus
 	if s, err = n.Catalog(); err != nil || s.Degraded {
 		t.Errorf("catalog after what was refused: %+v, %v; want it as it was", s, err)
+	}
+}
+
+// TestNoCatalogIsFoundedOverHostedContent loses all that the nodes know of their catalog, and nothing else: what was
+// pushed must not be taken for what nobody needs.
+func TestNoCatalogIsFoundedOverHostedContent(t *testing.T) {
+	t.Parallel()
+	f := testfarm.StartHosting(t, testfarm.Options{Nodes: 3, Change: func(_ int, c *node.Config) { c.Hosted.Grace = time.Second }})
+	h := hostedAt(t, f.Nodes[0], "kept/app")
+	image := h.pushImage("image", 8200, mib)
+	h.small(8201, "small")
+	for range 2 { // the second time the copies belong to a catalog that was rebuilt
+		loseCatalogs(t, f, f.Nodes...)
+		f.Eventually("nodes that say that their catalog is lost", func() bool {
+			for _, n := range f.Nodes {
+				if s, err := n.Catalog(); err != nil || s.State != adminapi.CatalogLost || !s.Degraded || s.Advice == "" {
+					return false
+				}
+			}
+			return true
+		})
+		if _, err := f.Nodes[1].Admin().Collect(t.Context(), false); err == nil {
+			t.Error("a collection without a catalog: no error")
+		}
+		h.unavailable(http.MethodGet, "/manifests/image", nil, acceptAll...)
+		if r, err := f.Nodes[2].Admin().Recover(t.Context(), true); err != nil || r.Tags != 2 {
+			t.Fatalf("recover: %+v, %v; want 2 tags", r, err)
+		}
+		f.SettleCatalog(f.Nodes...)
+		if got := h.resolved("image"); got != image.Digest.String() {
+			t.Errorf("image is %q; want %s", got, image.Digest)
+		}
+	}
+
+	// By force one may replace a catalog that works: all nodes follow.
+	old, _ := f.Nodes[0].Catalog()
+	if _, err := f.Nodes[1].Admin().Recover(t.Context(), true); err != nil {
+		t.Fatalf("recover beside a catalog that works: %v", err)
+	}
+	f.Eventually("one catalog, the new one", func() bool {
+		for _, n := range f.Nodes {
+			if s, err := n.Catalog(); err != nil || s.ID == old.ID {
+				return false
+			}
+		}
+		return true
+	})
+	f.SettleCatalog(f.Nodes...)
+	for _, n := range f.Nodes {
+		if err := h.at(n).pull("image"); err != nil {
+			t.Errorf("after the catalog was replaced: %v", err)
+		}
 	}
 }

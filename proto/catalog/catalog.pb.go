@@ -361,6 +361,7 @@ type HelloReply struct {
 	Term          uint64                 `protobuf:"varint,14,opt,name=term,proto3" json:"term,omitempty"`
 	Hosted        bool                   `protobuf:"varint,15,opt,name=hosted,proto3" json:"hosted,omitempty"`   // the catalog has hosted content
 	Refused       bool                   `protobuf:"varint,16,opt,name=refused,proto3" json:"refused,omitempty"` // it keeps its catalog although it met another one
+	Forced        int64                  `protobuf:"varint,17,opt,name=forced,proto3" json:"forced,omitempty"`   // when a person founded the catalog by force, in nanoseconds of the Unix time; 0: nobody did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +506,13 @@ func (x *HelloReply) GetRefused() bool {
 		return x.Refused
 	}
 	return false
+}
+
+func (x *HelloReply) GetForced() int64 {
+	if x != nil {
+		return x.Forced
+	}
+	return 0
 }
 
 // Ballot orders proposals: by round, then by node.
@@ -2007,7 +2015,7 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"\x04raft\x18\x02 \x01(\tR\x04raft\x12\x14\n" +
 	"\x05voter\x18\x03 \x01(\bR\x05voter\"\"\n" +
 	"\fHelloRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"\xc2\x03\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\xda\x03\n" +
 	"\n" +
 	"HelloReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -2027,7 +2035,8 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"\x06commit\x18\r \x01(\x04R\x06commit\x12\x12\n" +
 	"\x04term\x18\x0e \x01(\x04R\x04term\x12\x16\n" +
 	"\x06hosted\x18\x0f \x01(\bR\x06hosted\x12\x18\n" +
-	"\arefused\x18\x10 \x01(\bR\arefused\"2\n" +
+	"\arefused\x18\x10 \x01(\bR\arefused\x12\x16\n" +
+	"\x06forced\x18\x11 \x01(\x03R\x06forced\"2\n" +
 	"\x06Ballot\x12\x14\n" +
 	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\"I\n" +
