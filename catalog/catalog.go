@@ -127,7 +127,7 @@ func (c *Catalog) Close() error {
 func (c *Catalog) live(ctx context.Context) error {
 	tick := time.NewTicker(c.cfg.Poll / 4)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return nil

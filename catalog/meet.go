@@ -30,13 +30,28 @@ func (c *Catalog) meet(ctx context.Context, r *replica) (gone bool, err error) {
 		c.refuse(false)
 		return false, nil
 	}
-	replaced := other.GetForced() > r.forced()
-	if hosted && !replaced {
-		c.refuse(true)
+	if hosted {
+		c.refuse(other.GetForced() <= r.forced()) // else each replica goes by itself
 		return false, nil
 	}
-	c.refuse(false)
-	return true, c.giveUp(ctx, r, other.GetCatalog(), replaced)
+	return true, c.giveUp(ctx, r, other.GetCatalog())
+}
+
+// replaced is the leader of a catalog that a person has founded by force in the place of r's, or nil. What is still on
+// its way in this one is lost with it: so it was wanted.
+func (c *Catalog) replaced(r *replica) *catalogpb.HelloReply {
+	c.mu.Lock()
+	replacing := c.replacing
+	c.mu.Unlock()
+	if replacing {
+		return nil
+	}
+	for node, reply := range c.fresh() {
+		if reply.GetReplica() && reply.GetLeader() == node && reply.GetCatalog() != r.catalog && reply.GetForced() > r.forced() {
+			return reply
+		}
+	}
+	return nil
 }
 
 // stranger is the leader of another catalog, or nil. Nobody else is sure to know what its catalog has.
@@ -78,10 +93,9 @@ func (c *Catalog) refuse(on bool) {
 	}
 }
 
-// giveUp ends this catalog, which is empty, or which a person has replaced: the leader lets the other replicas go, takes
-// no more commands, and looks once more whether it is empty when none can be on its way. Of one that was replaced a backup
-// stays behind.
-func (c *Catalog) giveUp(ctx context.Context, r *replica, successor string, replaced bool) error {
+// giveUp ends this catalog, which is empty: the leader lets the other replicas go, takes no more commands, and looks
+// once more whether it is empty when none can be on its way.
+func (c *Catalog) giveUp(ctx context.Context, r *replica, successor string) error {
 	for _, s := range r.servers() {
 		if s.ID == raft.ServerID(r.name) {
 			continue
@@ -105,11 +119,8 @@ func (c *Catalog) giveUp(ctx context.Context, r *replica, successor string, repl
 	if err == nil && waited {
 		err = r.reach(ctx, r.raft.CommitIndex())
 	}
-	if err == nil && waited && replaced {
-		err = c.leaveBehind(ctx, r)
-	}
-	if err == nil && waited && (replaced || r.machine.view().Empty()) {
-		c.log.LogAttrs(ctx, slog.LevelInfo, "catalog given up", slog.String("catalog", r.catalog), slog.String("for", successor))
+	if err == nil && waited && r.machine.view().Empty() {
+		c.log.LogAttrs(ctx, slog.LevelInfo, "empty catalog given up", slog.String("catalog", r.catalog), slog.String("for", successor))
 		return c.do(ctx, func() error {
 			if c.current() != r {
 				return nil

@@ -215,7 +215,16 @@ func (c *Catalog) dismiss(ctx context.Context, catalog string, m move) {
 // stepReplica gives the replica up when the leader does not count it any more: it was away while it was replaced.
 func (c *Catalog) stepReplica() error {
 	r := c.current()
-	if r == nil || r.leads() {
+	if r == nil {
+		return nil
+	}
+	if other := c.replaced(r); other != nil {
+		if err := c.leaveBehind(r.ctx, r); err != nil {
+			return err
+		}
+		return c.retire(other.GetCatalog())
+	}
+	if r.leads() {
 		return nil
 	}
 	silent := max(catchUp, 2*c.cfg.VoterGone)

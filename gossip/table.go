@@ -45,7 +45,7 @@ func (t *table) alive(m Member, meta []byte, now time.Time) {
 	}
 	m.RingHash, m.Since, m.Gone = e.member.RingHash, e.member.Since, time.Time{}
 	if !ok || m.BootID != e.member.BootID {
-		m.Since = now
+		m.Since, m.RingHash = now, 0 // it begins with another ring
 	}
 	e.member, e.meta = m, slices.Clone(meta)
 	e.become(m.State, now)

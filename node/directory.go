@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pullonce/pullonce/gossip"
 	"github.com/pullonce/pullonce/ring"
@@ -18,8 +19,9 @@ type directory struct {
 	view    atomic.Pointer[ring.View]
 	log     *slog.Logger
 
-	dir        string   // of the node's data
-	remembered []string // members whose addresses are on disk
+	changed    atomic.Int64 // when the view did last, in nanoseconds of the Unix time
+	dir        string       // of the node's data
+	remembered []string     // members whose addresses are on disk
 
 	updating sync.Mutex // one update at a time; the first one of a large farm takes seconds
 }
@@ -53,12 +55,33 @@ func (d *directory) update() {
 	}
 	old := d.view.Load()
 	view := d.builder.Update(placed)
+	if old == nil || old.Hash() != view.Hash() {
+		d.changed.Store(time.Now().UnixNano())
+	}
 	d.view.Store(view)
 	d.gossip.SetRingHash(view.Hash())
 	d.remember()
 	if old != nil && old.Hash() != view.Hash() {
 		d.log.Info("ring changed", slog.Int("members", len(members)), slog.Uint64("epoch", view.Epoch()))
 	}
+}
+
+// calm is how long this node's ring must have stood for what others said of theirs to be about the same.
+const calm = 2 * time.Second
+
+// agreed tells whether all members that are there have told, in this life of theirs, that they go by the same ring.
+func (d *directory) agreed() bool {
+	hash := d.View().Hash()
+	if time.Since(time.Unix(0, d.changed.Load())) < calm {
+		return false
+	}
+	me := d.gossip.Self().ID
+	for _, m := range d.gossip.Members() {
+		if m.ID != me && m.Alive() && m.RingHash != hash {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *directory) View() *ring.View { return d.view.Load() }

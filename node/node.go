@@ -154,7 +154,7 @@ func (n *Node) openFarm(ctx context.Context) error {
 	t.Self = transfer.Node{ID: n.id, Boot: n.boot, Address: advertise, Zone: n.cfg.Zone}
 	n.engine, err = transfer.New(t, transfer.Parts{
 		Store: n.store, Directory: n.directory, Upstream: n.upstreams, Documents: n, Status: n.statusJSON, Connections: n.upstreams.connections,
-		Streams: n.raft.take, Hosted: n.hosts, Lease: n.catalog,
+		Streams: n.raft.take, Hosted: n.hosts, Lease: newLeases(n),
 	}, n.log)
 	if err != nil {
 		return err
