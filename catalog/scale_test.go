@@ -94,8 +94,8 @@ func TestAHundredThousandTagsWeighLittleAndComeBackSoon(t *testing.T) {
 	if weight > 140<<20 {
 		t.Errorf("the state weighs %d MiB; want at most 140", weight>>20)
 	}
-	if read > 5*time.Second {
-		t.Errorf("restored in %v; want at most 5 s", read)
+	if read > 2*applied { // a log that is cut must be worth it
+		t.Errorf("restored in %v, %v after so many commands; want it within twice the time that these took", read, applied)
 	}
 	runtime.KeepAlive(m)
 }

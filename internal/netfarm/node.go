@@ -60,7 +60,7 @@ func (h *Host) StartNode(ctx context.Context, program, config string, env ...str
 	n.Process, err = h.Start(ctx, Spec{
 		Name: "p2pd",
 		Args: []string{program, "--config", file},
-		Env:  env,
+		Env:  append([]string{"P2PD_CACHE_MIN_FREE=1MiB", "P2PD_HOSTED_MIN_FREE=1MiB"}, env...), // the machine may be nearly full
 		Ready: func(ctx context.Context) error {
 			_, err := n.Status(ctx)
 			return err

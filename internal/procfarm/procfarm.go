@@ -128,7 +128,8 @@ upstreams: {docker.io: {url: %q}}
 	}
 	n := &Node{
 		Host: host, Registry: "http://" + at(registryPort), Admin: "http://" + at(adminPort),
-		Log: filepath.Join(dir, "log"), program: f.cfg.Program, dir: dir, env: os.Environ(),
+		Log: filepath.Join(dir, "log"), program: f.cfg.Program, dir: dir,
+		env: append(os.Environ(), "P2PD_CACHE_MIN_FREE=1MiB", "P2PD_HOSTED_MIN_FREE=1MiB"), // the machine may be nearly full
 	}
 	for k, v := range f.cfg.Env {
 		n.env = append(n.env, k+"="+v)
