@@ -225,16 +225,7 @@ func record(t *testing.T, seed uint64, stale bool) *history {
 		n.trouble(ctx, all)
 		working.Wait()
 		n.heal()
-		n.until(90*time.Second, "a leader of 5 voters", func() bool {
-			for _, f := range all {
-				if r := n.running(f.id); r != nil {
-					if s := r.catalog.Status(); s.Leader == f.id && len(s.Voters) == 5 {
-						return true
-					}
-				}
-			}
-			return false
-		})
+		n.votersAre(90*time.Second, 5)
 	})
 	return h
 }

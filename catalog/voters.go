@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -19,6 +21,7 @@ type stewardship struct {
 	shun    map[string]time.Time // node -> until when it is no candidate
 	tidied  time.Time            // what is over was looked for
 	aged    time.Time            // tombstones were looked at
+	apart   time.Time            // since when a replica goes by another configuration, or zero
 }
 
 const (
@@ -44,7 +47,9 @@ func (c *Catalog) steward(ctx context.Context) error {
 			continue
 		}
 		if s == nil || s.replica != r {
-			s = &stewardship{r, map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}, time.Time{}, time.Now()}
+			s = &stewardship{
+				replica: r, heard: map[string]time.Time{}, came: map[string]time.Time{}, shun: map[string]time.Time{}, aged: time.Now(),
+			}
 		}
 		if err := c.tend(ctx, s); err != nil && ctx.Err() == nil {
 			c.log.LogAttrs(ctx, slog.LevelWarn, "voters not changed", slog.Any("error", err))
@@ -70,7 +75,57 @@ func (c *Catalog) tend(ctx context.Context, s *stewardship) error {
 	m := plan(servers, c.candidates(s, servers), members, func(m candidate) bool {
 		return time.Since(m.since) >= c.cfg.Settled
 	})
+	if m.kind == stay {
+		return c.remind(ctx, s)
+	}
 	return c.carryOut(ctx, s, m)
+}
+
+// remindAfter is how long a replica may go by another configuration than the leader's before it is told anew.
+const remindAfter = 10 * time.Second
+
+// remind appends the configuration anew, unchanged, when a replica that keeps up goes by another one for long. Raft 1.8
+// goes back to the last configuration that it knows to be committed when it cuts off the end of its log, and then does
+// not look at an entry that it has before the cut.
+func (c *Catalog) remind(ctx context.Context, s *stewardship) error {
+	r, replies := s.replica, c.fresh()
+	mine := configurationOf(r.wireServers())
+	apart := false
+	for _, server := range r.servers() {
+		name, node := readPlace(server.Address)
+		reply := replies[node]
+		apart = apart || reply.GetReplica() && reply.GetRaft() == name && configurationOf(reply.GetServers()) != mine
+	}
+	now := time.Now()
+	switch {
+	case !apart:
+		s.apart = time.Time{}
+		return nil
+	case s.apart.IsZero():
+		s.apart = now
+		return nil
+	case now.Sub(s.apart) < remindAfter:
+		return nil
+	}
+	s.apart = time.Time{}
+	err, waited := r.await(ctx, r.raft.AddVoter(raft.ServerID(r.name), place(r.name, c.cfg.Node), 0, c.cfg.RPC))
+	if !waited {
+		return ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("append the configuration anew: %w", err)
+	}
+	return nil
+}
+
+// configurationOf is a configuration as text, whatever its order.
+func configurationOf(servers []*catalogpb.Server) string {
+	lines := make([]string, 0, len(servers))
+	for _, s := range servers {
+		lines = append(lines, fmt.Sprintf("%s@%s %t", s.GetRaft(), s.GetNode(), s.GetVoter()))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // standings is the configuration with what is known of each replica.

@@ -76,7 +76,7 @@ func TestABlobThatIsUsedDuringACollectionStays(t *testing.T) {
 	d := oci.FromBytes(oci.SHA256, raw)
 	for name, use := range map[string]func(t *testing.T, all map[string]*cottage){
 		"touched": func(t *testing.T, all map[string]*cottage) {
-			if !all["a"].Touch(d) {
+			if !all["a"].keptHere(d) {
 				t.Error("Touch = false; want true")
 			}
 		},

@@ -135,7 +135,7 @@ func TestPutOfWhatIsNotHereIsAnError(t *testing.T) {
 		if err := r.nodes[0].Put(t.Context(), d, nil); !errors.Is(err, oci.ErrNotFound) {
 			t.Errorf("Put = %v; want ErrNotFound", err)
 		}
-		if r.nodes[0].Touch(d) {
+		if r.nodes[0].keptHere(d) {
 			t.Error("Touch of what is not here is true")
 		}
 	})
@@ -267,8 +267,8 @@ func TestWhatIsNotHereIsNotRemembered(t *testing.T) {
 	n := r.nodes[0]
 	for i := range 1000 {
 		d := oci.FromBytes(oci.SHA256, fmt.Append(nil, i))
-		if n.Touch(d) {
-			t.Fatalf("Touch(%s) = true; want false", d)
+		if n.keptHere(d) {
+			t.Fatalf("keptHere(%s) = true; want false", d)
 		}
 		if _, ok := n.holds.noted(d); ok {
 			t.Fatalf("a use of %s is remembered, which is not here", d)

@@ -90,9 +90,6 @@ func (k *Keeper) client(n Node) (copiespb.CopiesClient, error) {
 	return copiespb.NewCopiesClient(conn), nil
 }
 
-// Touch tells whether d is whole here. It is hosted then, and counts as used now.
-func (k *Keeper) Touch(d oci.Digest) bool { return k.keptHere(d) }
-
 func (k *Keeper) keptHere(d oci.Digest) bool {
 	err := k.holds.with(d, func() error {
 		b, err := k.parts.Store.Open(d) // not only known: somebody may have removed the file
