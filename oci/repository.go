@@ -31,7 +31,7 @@ type Names struct {
 // alone means "library/…" for docker.io, as dockerd's short names do. docker.io, registry-1.docker.io and
 // index.docker.io are one. The error is ErrNameInvalid or, for an upstream that is not configured, ErrNameUnknown.
 func (n Names) Repository(path, ns string) (Repository, error) {
-	if err := checkPath(path); err != nil {
+	if err := CheckPath(path); err != nil {
 		return Repository{}, err
 	}
 	if ns != "" {
@@ -84,9 +84,9 @@ func looksLikeHost(element string) bool {
 	return strings.ContainsAny(element, ".:") || element == "localhost"
 }
 
-// checkPath holds a name to the grammar of the OCI distribution specification:
+// CheckPath tells whether path can be a repository's name; ErrNameInvalid. It holds a name to the grammar of the OCI distribution specification:
 // [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/…)*, where a first element that names an upstream may also carry a port.
-func checkPath(path string) error {
+func CheckPath(path string) error {
 	if path == "" || len(path) > maxNameBytes {
 		return fmt.Errorf("%w: length %d", ErrNameInvalid, len(path))
 	}

@@ -30,7 +30,7 @@ var onlyBelow = map[string][]string{
 }
 
 // protoUsers are the only packages that may see generated types.
-var protoUsers = []string{"transfer", "catalog", "copies", "gossip", "adminapi", "cmd/p2pctl"}
+var protoUsers = []string{"transfer", "catalog", "copies", "gossip", "trust", "adminapi", "cmd/p2pctl"}
 
 // helpers are the packages below internal that support tests, with the rooms that each may import. What is not named
 // may import oci.
@@ -43,7 +43,7 @@ var helpers = map[string][]string{
 }
 
 // everywhere are the packages below internal that are part of the product and may be imported by any room.
-var everywhere = []string{"internal/version", "internal/bulk"}
+var everywhere = []string{"internal/version", "internal/bulk", "internal/peerid"}
 
 // floorOf is the floor of a package's room, or -1 for what is not in a room.
 func floorOf(dir string) int {
