@@ -22,6 +22,7 @@ func (l *loader) finish(s Sources) {
 	l.advertise("peer.advertise", l.config.Peer.Listen, &l.config.Peer.Advertise)
 	l.advertise("gossip.advertise", l.config.Gossip.Listen, &l.config.Gossip.Advertise)
 	l.trust()
+	l.doors()
 	l.clashes()
 	l.upstreams()
 	l.hosted()
@@ -76,9 +77,9 @@ func (l *loader) listeners() {
 	} else if len(c.Registry.Listen) == 0 {
 		l.wrong("registry.listen", "is empty: want at least one address")
 	}
-	host := "127.0.0.1"
-	if c.Trust != "" {
-		host = "0.0.0.0"
+	host := "0.0.0.0"
+	if _, ok := ownAddress(c.Join); !ok && len(c.Join) == 0 {
+		host = "127.0.0.1" // nobody can come
 	}
 	if !l.wasSaid("peer.listen") {
 		c.Peer.Listen = host + ":7947"
@@ -108,26 +109,28 @@ func (l *loader) advertise(path, listen string, advertise *string) {
 	*advertise = netip.AddrPortFrom(own, a.Port()).String()
 }
 
-// trust holds that nodes which trust anybody are reached from elsewhere only where
-// somebody has said so.
+// trust holds that what a mode needs was said, and nothing that it does not use.
 func (l *loader) trust() {
-	c := &l.config
-	if c.Trust != "" || l.wasSaid("trust.mode") {
-		return
-	}
-	const say = "others could reach it without any proof of who they are: where the network is trusted, say trust.mode: none"
-	for _, listen := range []struct{ path, address string }{{"peer.listen", c.Peer.Listen}, {"gossip.listen", c.Gossip.Listen}} {
-		if a, err := netip.ParseAddrPort(listen.address); err == nil && !a.Addr().Unmap().IsLoopback() {
-			l.wrong(listen.path, "%s: %s", listen.address, say)
+	t := &l.config.Trust
+	for path, value := range map[string]string{
+		"trust.ca_file": t.CAFile, "trust.cert_file": t.CertFile, "trust.key_file": t.KeyFile, "trust.gossip_key_file": t.GossipKeyFile,
+	} {
+		switch _, err := readable(value); {
+		case t.Mode == trustFiles && value == "":
+			l.wrong(path, "is missing: trust.mode files needs it")
+		case t.Mode != trustFiles && value != "":
+			l.wrong(path, "is for trust.mode files, and trust.mode is %s", t.Mode)
+		case err != nil:
+			l.wrong(path, "%v", err)
 		}
 	}
-	for _, seed := range c.Join {
-		a, err := netip.ParseAddrPort(seed)
-		if err != nil && !strings.HasPrefix(seed, "localhost:") || err == nil && !a.Addr().IsLoopback() {
-			l.wrong("join", "%s: nodes of other hosts can only be joined without any proof of who they are: "+
-				"where the network is trusted, say trust.mode: none", seed)
-			return
+	for path, value := range map[string]string{"trust.token": t.Token, "trust.token_file": t.TokenFile} {
+		if value != "" && t.Mode != trustAuto {
+			l.wrong(path, "is for trust.mode auto, and trust.mode is %s", t.Mode)
 		}
+	}
+	if t.Token != "" && t.TokenFile != "" {
+		l.wrong("trust.token_file", "trust.token is set, too: want one of them")
 	}
 }
 
@@ -193,6 +196,7 @@ func (l *loader) upstreams() {
 	if _, ok := c.Upstreams[c.DefaultUpstream]; !ok {
 		l.wrong("default_upstream", "%s is not among the upstreams", c.DefaultUpstream)
 	}
+	l.tokenService()
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		u := c.Upstreams[name]
 		prefix := "upstreams." + name + "."
@@ -210,6 +214,21 @@ func (l *loader) upstreams() {
 		} else if u.CAFile != "" && !x509.NewCertPool().AppendCertsFromPEM(raw) {
 			l.wrong(prefix+"ca_file", "%s has no certificate in PEM form", u.CAFile)
 		}
+	}
+}
+
+// tokenService is Docker Hub's where docker.io is Docker Hub, and must be known where clients are sent to it.
+func (l *loader) tokenService() {
+	c := &l.config
+	if hub, ok := c.Upstreams[dockerHub]; ok && hub.URL == dockerHubURL && !l.wasSaid("upstreams.docker.io.auth_realm") {
+		hub.AuthRealm = dockerHubRealm
+		if !l.wasSaid("upstreams.docker.io.auth_service") {
+			hub.AuthService = dockerHubService
+		}
+		c.Upstreams[dockerHub] = hub
+	}
+	if c.MirrorAuth == "bearer" && c.Upstreams[c.DefaultUpstream].AuthRealm == "" {
+		l.wrong("mirror_auth", "upstreams.%s.auth_realm is missing: the token service that clients are sent to", c.DefaultUpstream)
 	}
 }
 

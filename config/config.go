@@ -17,6 +17,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"github.com/pullonce/pullonce/access"
 )
 
 // Config is a whole, checked configuration. The fields are the keys of the file;
@@ -31,10 +33,8 @@ type Config struct {
 	Gossip   Gossip
 	Admin    Admin
 	// Join is the list of seeds, "host:port".
-	Join []string
-	// Trust is "none" or, when it was not said, "": then no address that peers use
-	// is beyond loopback.
-	Trust  string
+	Join   []string
+	Trust  Trust
 	Cache  Cache
 	Limits Limits
 	Hosted Hosted
@@ -44,6 +44,7 @@ type Config struct {
 	Egress           string // yes, no or auto
 	UpstreamFallback string // direct or never
 	Prefetch         bool
+	MirrorAuth       string // off or bearer
 	// Upstreams has DefaultUpstream among others, by name.
 	Upstreams map[string]Upstream
 	Log       Log
@@ -62,6 +63,17 @@ type Registry struct {
 	FirstByteTimeout time.Duration
 	StallTimeout     time.Duration
 	ShutdownGrace    time.Duration
+	TLS              TLS
+	UsersFile        string              // htpasswd, "" for none
+	Token            access.TokenService // the zero one for none
+	Rights           access.Rights       // of users and tokens
+}
+
+// TLS is what encrypts the registry beyond loopback.
+type TLS struct {
+	// Mode is off, files or farm; "" when no address is beyond loopback and nobody has said one.
+	Mode              string
+	CertFile, KeyFile string // both set in mode files alone
 }
 
 // Peer is the door for other nodes.
@@ -77,10 +89,21 @@ type Gossip struct {
 	HoldDown  time.Duration
 }
 
+// Trust is how members of the farm know each other.
+type Trust struct {
+	Mode string // auto, files or none
+	// Token, or the file that holds it, lets a node without a certificate join, in mode auto.
+	Token, TokenFile string
+	// CAFile, CertFile, KeyFile and GossipKeyFile are all set in mode files.
+	CAFile, CertFile, KeyFile, GossipKeyFile string
+}
+
 // Admin is the door for people and programs that watch the node.
 type Admin struct {
 	Listen string // "ip:port", "" for none
 	Socket string // path of a unix socket, "" for none
+	// TokenFile has what lets changes be made over HTTP; "" for nothing.
+	TokenFile string
 }
 
 // Cache is what the node may keep on disk.
@@ -121,6 +144,12 @@ type Upstream struct {
 	CAFile        string
 	Username      string
 	PasswordFile  string
+	Credentials   []Credential // goes before Username
+	Shared        []access.Pattern
+	AuthTTL       time.Duration
+	AuthStale     time.Duration
+	AuthRealm     string // URL of the token service, "" as the upstream says
+	AuthService   string
 	MaxConcurrent int
 	Rate          int64 // bytes a second, 0 for no limit
 	Connections   int

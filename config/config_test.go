@@ -50,8 +50,10 @@ func TestNoConfigurationIsALoneNodeThatMirrorsDockerHub(t *testing.T) {
 			Listen: []string{"127.0.0.1:5000", "[::1]:5000"}, ListenDefaulted: true,
 			FirstByteTimeout: 10 * time.Second, StallTimeout: 20 * time.Second, ShutdownGrace: 20 * time.Second,
 		},
-		Peer:   config.Peer{Listen: "127.0.0.1:7947", Advertise: "127.0.0.1:7947"},
-		Gossip: config.Gossip{Listen: "127.0.0.1:7946", Advertise: "127.0.0.1:7946", HoldDown: 10 * time.Minute},
+		// Which address is advertised is for the host's network to say.
+		Peer:   config.Peer{Listen: "0.0.0.0:7947", Advertise: got.Peer.Advertise},
+		Gossip: config.Gossip{Listen: "0.0.0.0:7946", Advertise: got.Gossip.Advertise, HoldDown: 10 * time.Minute},
+		Trust:  config.Trust{Mode: "auto"},
 		Admin:  config.Admin{Listen: "127.0.0.1:5080", Socket: ".p2pd/p2pd.sock"},
 		Cache:  config.Cache{MaxSize: config.Size{Percent: 20}, MinFree: config.Size{Percent: 20}, ScrubInterval: 168 * time.Hour},
 		Limits: config.Limits{Memory: 64 << 20},
@@ -64,10 +66,15 @@ func TestNoConfigurationIsALoneNodeThatMirrorsDockerHub(t *testing.T) {
 		Egress:           "auto",
 		UpstreamFallback: "direct",
 		Prefetch:         true,
+		MirrorAuth:       "off",
 		Upstreams: map[string]config.Upstream{"docker.io": {
 			URL: "https://registry-1.docker.io", TagTTL: time.Minute, MaxConcurrent: 16, Connections: 4,
+			AuthTTL: 5 * time.Minute, AuthStale: time.Hour, AuthRealm: "https://auth.docker.io/token", AuthService: "registry.docker.io",
 		}},
 		Log: config.Log{Level: slog.LevelInfo, Format: "auto"},
+	}
+	if strings.HasPrefix(got.Peer.Advertise, "127.") { // a host without a network
+		want.Peer.Listen, want.Gossip.Listen = "127.0.0.1:7947", "127.0.0.1:7946"
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("Load of nothing =\n%+v\nwant\n%+v", got, want)
@@ -81,7 +88,7 @@ func TestNoConfigurationIsALoneNodeThatMirrorsDockerHub(t *testing.T) {
 
 func TestAWholeFileIsRead(t *testing.T) {
 	c := load(t, config.Sources{File: "testdata/farm.yaml"})
-	if c.Zone != "rack-12" || c.Registry.ListenDefaulted || len(c.Registry.Listen) != 1 || c.Trust != "none" ||
+	if c.Zone != "rack-12" || c.Registry.ListenDefaulted || len(c.Registry.Listen) != 1 || c.Trust.Mode != "none" ||
 		c.Peer != (config.Peer{Listen: "0.0.0.0:7947", Advertise: "10.0.0.5:7947"}) || c.Gossip.Advertise != "10.0.0.5:7946" ||
 		c.Admin.Socket != "/run/p2pd/p2pd.sock" || len(c.Join) != 2 || c.Join[1] != "10.0.0.12:7946" {
 		t.Errorf("Load(farm.yaml) = %+v", c)
@@ -185,14 +192,14 @@ func TestEveryFlagIsRead(t *testing.T) {
 	values := map[string]string{
 		"data-dir": "/srv/p2pd", "zone": "z", "registry-listen": "127.0.0.2:5000,[::1]:5000", "peer-listen": "127.0.0.2:1",
 		"peer-advertise": "127.0.0.2:2", "gossip-listen": "127.0.0.2:3", "gossip-advertise": "127.0.0.2:4",
-		"admin-listen": "127.0.0.2:5", "admin-socket": "/tmp/s", "join": "127.0.0.1,127.0.0.3:9", "trust": "none",
+		"admin-listen": "127.0.0.2:5", "admin-socket": "/tmp/s", "join": "127.0.0.1,127.0.0.3:9", "trust": "auto", "token": "p2p1.x",
 		"cache-max-size": "10GiB", "log-level": "warn",
 	}
 	flags := pflag.NewFlagSet("p2pd", pflag.ContinueOnError)
 	config.AddFlags(flags)
 	args := []string{"--config", file(t, "zone: of-file")}
 	for _, k := range config.Keys() {
-		if k.Flag == "" {
+		if k.Flag == "" || k.Flag == "token-file" { // which does not go together with token
 			continue
 		}
 		if values[k.Flag] == "" {
@@ -206,7 +213,7 @@ func TestEveryFlagIsRead(t *testing.T) {
 	c := load(t, config.Sources{}.FromFlags(flags))
 	if c.DataDir != "/srv/p2pd" || c.Zone != "z" || len(c.Registry.Listen) != 2 || c.Peer.Advertise != "127.0.0.2:2" ||
 		c.Gossip.Listen != "127.0.0.2:3" || c.Admin.Socket != "/tmp/s" || !reflect.DeepEqual(c.Join, []string{"127.0.0.1:7946", "127.0.0.3:9"}) ||
-		c.Cache.MaxSize.Bytes != 10<<30 || c.Log.Level != slog.LevelWarn || c.Trust != "none" {
+		c.Cache.MaxSize.Bytes != 10<<30 || c.Log.Level != slog.LevelWarn || c.Trust != (config.Trust{Mode: "auto", Token: "p2p1.x"}) {
 		t.Errorf("Load of all flags = %+v", c)
 	}
 }
@@ -220,22 +227,29 @@ func TestAdvertiseIsTheListenAddressOrTheHostsOwn(t *testing.T) {
 	}
 }
 
-func TestWhatIsBeyondLoopbackNeedsTrustToBeSaid(t *testing.T) {
-	for _, flags := range []map[string]string{
-		{"peer-listen": "0.0.0.0:7947", "peer-advertise": "10.0.0.1:7947"},
-		{"gossip-listen": "10.0.0.1:7946"},
-		{"join": "10.0.0.2:7946"},
-		{"join": "seed.example.com"},
+func TestNodesKnowEachOtherByCertificatesUnlessItIsSaidOtherwise(t *testing.T) {
+	s := empty(t)
+	s.Flags = map[string]string{"peer-listen": "0.0.0.0:7947", "peer-advertise": "10.0.0.1:7947", "join": "10.0.0.2,seed.example.com", "token": "t"}
+	if c := load(t, s); c.Trust.Mode != "auto" || c.Trust.Token != "t" {
+		t.Errorf("Load gives trust %+v; want mode auto and the token", c.Trust)
+	}
+}
+
+func TestTheFilesOfASitesCAAreAllNeededAndOnlyWithThatMode(t *testing.T) {
+	any := file(t, "x")
+	all := "ca_file: " + any + ", cert_file: " + any + ", key_file: " + any + ", gossip_key_file: " + any
+	load(t, config.Sources{File: file(t, "trust: {mode: files, "+all+"}")})
+	for text, want := range map[string]string{
+		"trust: {mode: files, ca_file: " + any + "}":              "trust.cert_file: is missing",
+		"trust: {" + all + "}":                                    "trust.key_file: is for trust.mode files",
+		"trust: {mode: none, token: t}":                           "trust.token: is for trust.mode auto",
+		"trust: {mode: files, token_file: /nowhere, " + all + "}": "trust.token_file: is for trust.mode auto",
+		"trust: {token: t, token_file: /nowhere}":                 "trust.token_file: trust.token is set, too",
 	} {
-		s := empty(t)
-		s.Flags = flags
-		if _, err := config.Load(s); err == nil || !strings.Contains(err.Error(), "trust.mode: none") {
-			t.Errorf("Load(%v) = %v; want an error that names trust.mode", flags, err)
+		if _, err := config.Load(config.Sources{File: file(t, text)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Load(%s) = %v; want an error with %q", text, err, want)
 		}
 	}
-	s := empty(t)
-	s.Flags = map[string]string{"join": "127.0.0.1:7946,localhost:7956,[::1]:7946", "peer-listen": "127.0.0.5:7947"}
-	load(t, s)
 }
 
 func TestListenersThatClash(t *testing.T) {

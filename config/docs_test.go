@@ -89,12 +89,41 @@ const outro = `
 ## Notes
 
 - ` + "`registry.listen`" + `: when nobody has set it and the host has no IPv6, the node listens on 127.0.0.1:5000 alone.
+- ` + "`registry.tls`" + `: loopback addresses are never encrypted, so that engines need no certificate there. Name an address besides
+  for others (` + "`listen: [\"127.0.0.1:5000\", \"10.0.0.5:5000\"]`" + `); with 0.0.0.0 the host's own engines need TLS as well.
+- ` + "`registry.rights`" + `: what all rules of a repository allow counts together. Where no rule matches, all may read, and users may
+  write and delete; so one rule makes a repository private. A token allows what its ` + "`access`" + ` claims say, besides what
+  everybody may. [Hosted content](hosted.md) has an example.
 - ` + "`peer.advertise`, `gossip.advertise`" + `: where the node listens on all addresses (0.0.0.0), others are told the
   host's address on the way to the first seed that is given as an address, else the first IPv4 address of an interface
   other than loopback.
-- ` + "`trust.mode`" + `: whoever reaches the addresses for peers and gossip of a farm without trust can be one of its nodes.
-  Addresses beyond loopback, and seeds on other hosts, are therefore refused until ` + "`trust: {mode: none}`" + ` says that the
-  network is trusted.
+- ` + "`trust.mode`" + `: with ` + "`auto`" + ` a node without ` + "`join`" + ` makes the farm's CA at its first start, and one with ` + "`join`" + ` needs a token
+  once. With ` + "`none`" + ` whoever reaches the addresses for peers and gossip can be one of the farm's nodes: that is for tests, and
+  ` + "`p2pctl status`" + ` shows it in red. [Security](security.md) says more.
+- ` + "`upstreams.<name>.credentials`" + ` is a list of rules. ` + "`match`" + ` is a repository, all below one (` + "`team/*`" + `), or ` + "`*`" + `, which
+  it is when left out; the first rule that matches holds, and where none does ` + "`username`" + ` and ` + "`password_file`" + ` beside the
+  list. Where the credentials come from is one of four:
+
+  ` + "```yaml" + `
+  upstreams:
+    docker.io:
+      credentials:
+        - {match: team/*, username: robot, password_file: /etc/p2pd/robot}
+        - {match: tools/app, docker_config: /etc/p2pd/config.json}   # its auths, credHelpers or credsStore
+        - {match: data/*, helper: pass}                              # docker-credential-pass, 5 s
+        - {match: "*", username: AWS, exec: [aws, ecr, get-login-password]}
+  ` + "```" + `
+
+  A program of ` + "`exec`" + ` has 10 s and prints ` + "`{\"username\":\"…\",\"password\":\"…\",\"expiry\":\"2026-01-02T15:04:05Z\"}`" + ` (` + "`expiry`" + ` may be
+  left out; ` + "`token`" + ` may stand in place of the other two), or nothing but a token, which is the password of ` + "`username`" + `, or without
+  one goes to the registry as a Bearer token. Credentials are asked for when they are needed, and used for five minutes
+  at most; a changed file or SIGHUP has them read anew at once. In the environment the list is JSON:
+  ` + "`P2PD_UPSTREAMS_GHCR_IO_CREDENTIALS='[{\"match\":\"team/*\",\"helper\":\"pass\"}]'`" + `.
+- ` + "`upstreams.<name>.shared`" + `: what the farm fetched with its credentials is private: a client gets it only when the upstream
+  lets that client read it. ` + "`shared`" + ` gives it to every client of every node.
+- ` + "`mirror_auth`" + `: ` + "`bearer`" + ` answers 401 to ` + "`/v2/`" + ` with a challenge that names ` + "`auth_realm`" + ` of the default upstream, so that an engine logs
+  in there with its user's credentials and what is private goes through the farm. While that token service is down such an
+  engine gets nothing through the farm, not even what is public.
 - ` + "`ring.partitions`, `farm`" + ` must be the same on all nodes of a farm.
 - ` + "`hosted.prefix`, `hosted.copies`, `hosted.min_copies`" + ` should be, too: nodes that count copies differently undo each
   other's work; ` + "`p2pctl status`" + ` warns of it.

@@ -116,6 +116,10 @@ func (l *loader) entry(at origin, path, prefix, name string, value *yaml.Node) {
 		}
 	case strings.HasPrefix(prefix, "upstreams."):
 		upstream := strings.TrimSuffix(strings.TrimPrefix(prefix, "upstreams."), ".")
+		if name == credentialsKey {
+			l.credentials(at, path, upstream, value)
+			return
+		}
 		if k, ok := l.keys[perUpstream+name]; ok {
 			if texts, ok := l.scalars(at, path, value); ok {
 				l.apply(at, k, path, upstream, texts)
@@ -125,6 +129,8 @@ func (l *loader) entry(at origin, path, prefix, name string, value *yaml.Node) {
 		l.unknown(at, path)
 	case l.isSection(path):
 		l.mapping(at, value, path+".", false)
+	case path == rightsKey:
+		l.rights(at, value)
 	default:
 		k, ok := l.keys[path]
 		if !ok {

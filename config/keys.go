@@ -35,12 +35,17 @@ const (
 	durationUnit  = "duration"
 	textUnit      = "text"
 	defaultFarm   = "pullonce"
+	trustAuto     = "auto"
+	trustFiles    = "files"
 	defaultMin    = 2 // of hosted.min_copies
 	rootDataDir   = "/var/lib/p2pd"
 	userDataDir   = "./.p2pd"
 	runSocketDir  = "/run/p2pd"
 	socketName    = "p2pd.sock"
 	defaultConfig = "/etc/p2pd/p2pd.yaml"
+
+	dockerHubRealm   = "https://auth.docker.io/token"
+	dockerHubService = "registry.docker.io"
 )
 
 // key is a Key with what to do with its value. Exactly one of the setters is set.
@@ -63,6 +68,7 @@ func Keys() []Key {
 
 func keyTable() []key {
 	table := append(nodeKeys(), hostedKeys()...)
+	table = withDoors(table)
 	table = append(table, cacheKeys()...)
 	table = append(table, fetchKeys()...)
 	table = append(table, upstreamKeys()...)
@@ -98,13 +104,13 @@ func nodeKeys() []key {
 		one("registry.shutdown_grace", "", "20s", durationUnit, durationFrom(0),
 			"How long running answers may go on when the node stops.",
 			func(c *Config) *time.Duration { return &c.Registry.ShutdownGrace }),
-		one("peer.listen", "peer-listen", "0.0.0.0:7947, without trust.mode 127.0.0.1:7947", addressUnit, listenAddress,
+		one("peer.listen", "peer-listen", "0.0.0.0:7947; 127.0.0.1:7947 on a host without a network", addressUnit, listenAddress,
 			"Where other nodes reach this one.",
 			func(c *Config) *string { return &c.Peer.Listen }),
 		one("peer.advertise", "peer-advertise", "peer.listen, or the host's own address", addressUnit, advertiseAddress,
 			"The address for peers that this node tells others.",
 			func(c *Config) *string { return &c.Peer.Advertise }),
-		one("gossip.listen", "gossip-listen", "0.0.0.0:7946, without trust.mode 127.0.0.1:7946", addressUnit, listenAddress,
+		one("gossip.listen", "gossip-listen", "0.0.0.0:7946; 127.0.0.1:7946 on a host without a network", addressUnit, listenAddress,
 			"Where members are exchanged, UDP and TCP.",
 			func(c *Config) *string { return &c.Gossip.Listen }),
 		one("gossip.advertise", "gossip-advertise", "gossip.listen, or the host's own address", addressUnit, advertiseAddress,
@@ -123,9 +129,27 @@ func nodeKeys() []key {
 		many("join", "join", "none: a farm of one that others can join", "host:port", seedAddress,
 			"Seeds: nodes to ask for the farm. They are asked for as long as none answers. This node may be among them.",
 			func(c *Config) *[]string { return &c.Join }),
-		one("trust.mode", "trust", "not set: peers on loopback only", "none", oneOf("none"),
-			"How nodes trust each other. none: not at all, whoever reaches the addresses for peers and gossip is one. It must be said.",
-			func(c *Config) *string { return &c.Trust }),
+		one("trust.mode", "trust", "auto", "auto, files or none", oneOf("auto", "files", "none"),
+			"How nodes know each other. auto: by certificates of the farm's own CA, which its first node makes. files: by certificates of yours. none: not at all, whoever reaches the addresses for peers and gossip is a member.",
+			func(c *Config) *string { return &c.Trust.Mode }),
+		one("trust.token", "token", "none", "token", anyText,
+			"What lets this node join a farm: a line from `p2pctl token create` on any member. It is needed once, until the node has its certificate.",
+			func(c *Config) *string { return &c.Trust.Token }),
+		one("trust.token_file", "token-file", "none", "path", anyText,
+			"File that holds the token, for those who do not want it among the arguments of a process. It need not be there once the node has its certificate.",
+			func(c *Config) *string { return &c.Trust.TokenFile }),
+		one("trust.ca_file", "", "none", "path", anyText,
+			"Of mode files: certificates of the CAs whose nodes are members, PEM.",
+			func(c *Config) *string { return &c.Trust.CAFile }),
+		one("trust.cert_file", "", "none", "path", anyText,
+			"Of mode files: this node's certificate, for servers and clients, with what leads to the CA. Its common name is the node's id. Read again when it changes.",
+			func(c *Config) *string { return &c.Trust.CertFile }),
+		one("trust.key_file", "", "none", "path", anyText,
+			"Of mode files: the certificate's key.",
+			func(c *Config) *string { return &c.Trust.KeyFile }),
+		one("trust.gossip_key_file", "", "none", "path", anyText,
+			"Of mode files: 32 bytes in hex or base64 that all nodes have, which encrypt gossip.",
+			func(c *Config) *string { return &c.Trust.GossipKeyFile }),
 		one("ring.partitions", "", "16384", "number", intFrom(1, 1<<20),
 			"Slots of the ring. The same on all nodes for a farm's life: another number moves every blob.",
 			func(c *Config) *int { return &c.RingPartitions }),
@@ -216,6 +240,9 @@ func fetchKeys() []key {
 		one("prefetch", "", "true", "true or false", parseBool,
 			"Fetch all layers of an image once an engine has asked for its first.",
 			func(c *Config) *bool { return &c.Prefetch }),
+		one("mirror_auth", "", "off", "off or bearer", parseMirrorAuth,
+			"Whether engines are asked for their user's login before they may ask anything of the default upstream. off: what is private is left to them to get at the upstream itself.",
+			func(c *Config) *string { return &c.MirrorAuth }),
 		one("log.level", "log-level", "info", "debug, info, warn or error", parseLevel,
 			"The least that is logged.",
 			func(c *Config) *logLevel { return &c.Log.Level }),
@@ -246,8 +273,34 @@ func upstreamKeys() []key {
 			"User that the farm pulls as.",
 			func(u *Upstream) *string { return &u.Username }),
 		upOne("password_file", "none", "path", anyText,
-			"File that holds the password or access token of that user.",
+			"File that holds the password or access token of that user. Asked for where no rule of credentials matches.",
 			func(u *Upstream) *string { return &u.PasswordFile }),
+		{
+			Key: Key{
+				Path: perUpstream + credentialsKey, Default: "none", Unit: "list of rules; JSON in the environment",
+				Help: "Whose credentials the farm uses for which repositories: the first rule that matches. See below.",
+			},
+			upstream: setCredentials,
+		},
+		{
+			Key: Key{
+				Path: perUpstream + "shared", Default: "none", Unit: "true, false or list of patterns such as team/*",
+				Help: "Repositories that the farm may give to everybody who can ask it, although the upstream would refuse them. true: all that its credentials can read.",
+			},
+			list: true, upstream: setShared,
+		},
+		upOne("auth_ttl", "5m", durationUnit, durationFrom(0),
+			"How long it is remembered that the upstream lets a client read a private repository.",
+			func(u *Upstream) *time.Duration { return &u.AuthTTL }),
+		upOne("auth_stale", "1h", durationUnit, durationFrom(0),
+			"How much longer that holds while the upstream cannot be asked.",
+			func(u *Upstream) *time.Duration { return &u.AuthStale }),
+		upOne("auth_realm", "none: as the upstream says; "+dockerHubRealm+" for docker.io", "URL", realmURL,
+			"Token service that clients are sent to, and that the farm's credentials may go to.",
+			func(u *Upstream) *string { return &u.AuthRealm }),
+		upOne("auth_service", "none; "+dockerHubService+" for docker.io", textUnit, anyText,
+			"Name of the registry at that token service.",
+			func(u *Upstream) *string { return &u.AuthService }),
 		upOne("max_concurrent", "16", "number", intFrom(1, 10000),
 			"How many requests this node has under way to the upstream at once.",
 			func(u *Upstream) *int { return &u.MaxConcurrent }),

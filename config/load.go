@@ -55,8 +55,10 @@ func newLoader() *loader {
 	}
 	for _, k := range keyTable() {
 		l.keys[k.Path] = &k
-		if section, _, ok := strings.Cut(k.Path, "."); ok {
-			l.sections[section] = true
+		for i, c := range k.Path {
+			if c == '.' {
+				l.sections[k.Path[:i]] = true
+			}
 		}
 	}
 	l.config.Upstreams = make(map[string]Upstream)
@@ -67,7 +69,7 @@ func newLoader() *loader {
 // applyDefaults applies the defaults that are values; finish works out the others.
 func (l *loader) applyDefaults() {
 	for path, k := range l.keys {
-		if k.set == nil || slices.Contains(workedOut, path) {
+		if k.set == nil || slices.Contains(workedOut, path) || strings.HasPrefix(k.Default, "none") {
 			continue
 		}
 		if err := k.set(&l.config, []string{k.Default}); err != nil {
@@ -79,7 +81,7 @@ func (l *loader) applyDefaults() {
 // workedOut are the keys whose defaults depend on other keys or on the host.
 var workedOut = []string{
 	"data_dir", "registry.listen", "peer.listen", "peer.advertise", "gossip.listen", "gossip.advertise",
-	"admin.socket", "join", "trust.mode", "zone", "registry.hosts", "hosted.min_copies",
+	"admin.socket", "zone", "hosted.min_copies",
 }
 
 func (l *loader) load(s Sources) {

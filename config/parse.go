@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // A parser reads one value. Its error says what was wanted.
@@ -220,7 +221,7 @@ func seedAddress(text string) (string, error) {
 		host, port, err = net.SplitHostPort(text + ":" + gossipPort)
 	}
 	number, badPort := strconv.ParseUint(port, 10, 16)
-	if err != nil || badPort != nil || number == 0 || host == "" || strings.ContainsAny(host, " /\\@%") {
+	if err != nil || badPort != nil || number == 0 || host == "" || strings.ContainsAny(host, "/\\@%") || strings.ContainsFunc(host, unicode.IsControl) || strings.ContainsFunc(host, unicode.IsSpace) {
 		return "", fmt.Errorf("%q is no seed: want host:port, such as 10.0.0.11:7946", text)
 	}
 	return net.JoinHostPort(host, port), nil

@@ -27,7 +27,7 @@ func TestCredentialsGoToHostsOfTheSameOwnerOnly(t *testing.T) {
 	} {
 		base, _ := url.Parse(row.base)
 		realm, _ := url.Parse(row.realm)
-		a := newAuthority(Config{AuthHosts: []string{"tokens.example"}}, base, nil)
+		a := &registry{cfg: Config{AuthHosts: []string{"tokens.example"}}, base: base}
 		if got := a.trusts(realm); got != row.want {
 			t.Errorf("credentials of %s go to %s: %v; want %v", row.base, row.realm, got, row.want)
 		}

@@ -1,7 +1,6 @@
 package upstream_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -195,30 +194,5 @@ func TestARegistryMayWantAnotherScope(t *testing.T) {
 	}
 	if len(scopes) != 1 {
 		t.Errorf("tokens were fetched for %q; want one, for the scope that the registry named", scopes)
-	}
-}
-
-func TestCredentialsMayComeFromASource(t *testing.T) {
-	r := serve(t, func(w http.ResponseWriter, q *http.Request) {
-		if _, pass, _ := q.BasicAuth(); pass != password {
-			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		_, _ = w.Write([]byte("data"))
-	})
-	broken := errors.New("helper is not installed")
-	var fail error
-	c := client(t, r.URL, func(cfg *upstream.Config) {
-		cfg.CredentialSource = func(context.Context) (upstream.Credentials, error) {
-			return upstream.Credentials{Username: "ann", Password: password}, fail
-		}
-	})
-	if _, err := fetch(t.Context(), c, digestOf(nil), 0, -1); err != nil {
-		t.Error(err)
-	}
-	fail = broken
-	if _, err := fetch(t.Context(), c, digestOf(nil), 0, -1); !errors.Is(err, broken) {
-		t.Errorf("fetch with a broken source = %v; want its error", err)
 	}
 }

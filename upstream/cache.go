@@ -45,6 +45,42 @@ func (c *cache[K, V]) put(key K, value V, ttl time.Duration) {
 	c.entries[key] = entry[V]{value, time.Now().Add(ttl)}
 }
 
+// renew is get that makes the entry last for ttl from now on.
+func (c *cache[K, V]) renew(key K, ttl time.Duration) (value V, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.entries[key]
+	now := time.Now()
+	if !ok || !now.Before(e.expires) {
+		return value, false
+	}
+	e.expires = now.Add(ttl)
+	c.entries[key] = e
+	return e.value, true
+}
+
+// keep puts value unless there is one for key already; it is the one that is kept.
+func (c *cache[K, V]) keep(key K, value V, ttl time.Duration) V {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	e, ok := c.entries[key]
+	if ok && now.Before(e.expires) {
+		return e.value
+	}
+	if !ok && len(c.entries) >= c.limit {
+		c.shrink()
+	}
+	c.entries[key] = entry[V]{value, now.Add(ttl)}
+	return value
+}
+
+func (c *cache[K, V]) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.entries)
+}
+
 // dropIf forgets key if its value is one that same accepts: another request may have renewed it meanwhile.
 func (c *cache[K, V]) dropIf(key K, same func(V) bool) {
 	c.mu.Lock()

@@ -2,6 +2,12 @@ package upstream
 
 import "strings"
 
+// The schemes that are understood.
+const (
+	schemeBearer = "bearer"
+	schemeBasic  = "basic"
+)
+
 // A challenge is one way to authenticate that a registry names in WWW-Authenticate (RFC 9110, section 11.6.1).
 type challenge struct {
 	scheme string // lower case: "bearer", "basic", …
@@ -59,6 +65,25 @@ func (c *challenge) set(name, value string) {
 	case "scope":
 		c.scope = value
 	}
+}
+
+// header is a Bearer challenge as it is written, "" when a part of it cannot be.
+func (c *challenge) header() string {
+	text := "Bearer realm=" + quoted(c.realm)
+	for _, param := range []struct{ name, value string }{{"service", c.service}, {"scope", c.scope}} {
+		if param.value != "" {
+			text += "," + param.name + "=" + quoted(param.value)
+		}
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return ""
+	}
+	return text
+}
+
+// quoted is a quoted-string of RFC 9110.
+func quoted(text string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
 }
 
 // cutToken splits off the token (RFC 9110) that text starts with, which may be none.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -16,18 +17,27 @@ import (
 )
 
 const (
-	maxRedirectTargets = 4096 // blobs whose redirect is remembered
+	maxRedirectTargets = 4096 // blobs whose redirect is remembered, of one identity
 	maxBreakers        = 64   // hosts: the registry, its token service, its CDNs
 )
 
-// A Client asks one upstream. Make it with New.
+// A Client asks one upstream, in the name of one Identity. Make it with New, which gives that of Farm, and those of others
+// with As.
 type Client struct {
+	*registry
+	kind identityKind
+	own  *authority // of a client; that of others is in the keyring
+}
+
+// A registry is what the Clients of one upstream share.
+type registry struct {
 	cfg       Config
 	log       *slog.Logger
 	base      *url.URL
 	transport *http.Transport
-	authority *authority
-	redirects *cache[redirectKey, *url.URL]
+	learned   learned
+	keys      atomic.Pointer[keyring]
+	guests    *guests
 	breakers  *cache[string, *breaker]
 	own       *breaker // of base's host
 	streams   *semaphore.Weighted
@@ -51,12 +61,12 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", cfg.Name, err)
 	}
-	c := &Client{
+	r := &registry{
 		cfg:       cfg,
 		log:       log,
 		base:      base,
 		transport: transport,
-		redirects: newCache[redirectKey, *url.URL](maxRedirectTargets),
+		guests:    newGuests(),
 		breakers:  newCache[string, *breaker](maxBreakers),
 		own:       &breaker{limit: cfg.BreakerFailures, wait: cfg.BreakerWait},
 		streams:   semaphore.NewWeighted(int64(cfg.MaxConcurrent)),
@@ -64,17 +74,18 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	}
 	for _, l := range []*Limit{NewLimit(cfg.BytesPerSecond), cfg.Shared} {
 		if l != nil {
-			c.limits = append(c.limits, l.limiter)
+			r.limits = append(r.limits, l.limiter)
 		}
 	}
-	c.authority = newAuthority(cfg, base, c.roundTrip)
-	return c, nil
+	r.keys.Store(newKeyring(r))
+	return &Client{registry: r}, nil
 }
 
 // Name is the upstream's name from the configuration.
 func (c *Client) Name() string { return c.cfg.Name }
 
-// Close closes the connections that are not in use. It ends no Body, and a Client goes on working after it.
+// Close closes the connections that are not in use, of all identities. It ends no Body, and a Client goes on working
+// after it.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // Ping asks for /v2/, which also teaches the client how the upstream authenticates. The error is nil when the

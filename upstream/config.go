@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pullonce/pullonce/access"
 	"github.com/pullonce/pullonce/oci"
 )
 
@@ -33,12 +34,6 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText is String, so that a configuration that is written out shows no password.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Credentials are what one upstream is told about who asks. Without a Username requests are anonymous.
-type Credentials struct {
-	Username string
-	Password Secret
-}
-
 // A Config says where an upstream is and how it may be used. Take one from Default and change it.
 type Config struct {
 	// Name is the upstream's name in repositories, such as "docker.io".
@@ -54,15 +49,19 @@ type Config struct {
 	// CAFile is a file of PEM certificates that are trusted beside the system's. Default "": only the system's.
 	CAFile string
 
-	// Username and Password are the credentials. Default "": anonymous.
+	// Credentials says with whose credentials the farm asks for which repositories; the first rule that matches holds.
+	// Default none: anonymous.
+	Credentials []Rule
+	// Username and Password are the credentials where no rule matches. Default "": anonymous.
 	Username string
 	Password Secret
-	// CredentialSource, when set, goes before Username and Password; it is asked each time that they are about to be
-	// sent, may block and must honour ctx. No Username from it means anonymous.
-	CredentialSource func(ctx context.Context) (Credentials, error)
 	// AuthHosts are hosts (without port) of token services that the credentials may be sent to, beside the upstream's
 	// own host and hosts of the same registrable domain (auth.docker.io for registry-1.docker.io).
 	AuthHosts []string
+
+	// AuthRealm is the URL of the token service that Client.Challenge names, and AuthService the registry's name there.
+	// Default "": as the upstream says.
+	AuthRealm, AuthService string
 
 	// MaxConcurrent is how many blobs are read at once, and how many other requests are made at once; more wait.
 	// Default 32.
@@ -151,6 +150,11 @@ func (c Config) Validate() error {
 	if strings.Contains(c.Username, ":") {
 		bad("username: must not contain a colon")
 	}
+	for i, rule := range c.Credentials {
+		if rule.Source == nil || rule.Match == (access.Pattern{}) {
+			bad("credentials: rule %d lacks a pattern or a source", i+1)
+		}
+	}
 	for key, value := range map[string]int64{
 		"max_concurrent": int64(c.MaxConcurrent), "breaker_failures": int64(c.BreakerFailures), "read_buffer": int64(c.ReadBuffer),
 	} {
@@ -186,17 +190,6 @@ func (c Config) address() string {
 		return "https://registry-1.docker.io"
 	}
 	return "https://" + c.Name
-}
-
-func (c Config) credentials(ctx context.Context) (Credentials, error) {
-	if c.CredentialSource == nil {
-		return Credentials{c.Username, c.Password}, nil
-	}
-	creds, err := c.CredentialSource(ctx)
-	if err != nil {
-		return Credentials{}, fmt.Errorf("%w: credentials: %w", oci.ErrUnavailable, err)
-	}
-	return creds, nil
 }
 
 // parseBase reads an upstream's URL. Its errors do not repeat the text, which may carry a password.

@@ -120,26 +120,6 @@ func TestRateLimitHeadersAreReadAsDockerHubWritesThem(t *testing.T) {
 	}
 }
 
-func FuzzChallenge(f *testing.F) {
-	f.Add(`Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull"`)
-	f.Add(`Basic realm="a\"b", Negotiate abc==, Bearer realm=x`)
-	f.Fuzz(func(t *testing.T, text string) {
-		for _, c := range parseChallenges([]string{text, text}) {
-			if c.scheme == "" || c.scheme != strings.ToLower(c.scheme) {
-				t.Fatalf("parseChallenges(%q) has scheme %q", text, c.scheme)
-			}
-			again := parseChallenges([]string{c.scheme + " realm=" + quote(c.realm) + ", service=" + quote(c.service) + ", scope=" + quote(c.scope)})
-			if len(again) != 1 || again[0] != c {
-				t.Fatalf("%+v reads back as %+v", c, again)
-			}
-		}
-	})
-}
-
-func quote(text string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
-}
-
 func FuzzContentRange(f *testing.F) {
 	f.Add("bytes 0-9/100")
 	f.Add("bytes 1-1/*")

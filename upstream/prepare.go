@@ -7,5 +7,5 @@ import "context"
 func (c *Client) Prepare(ctx context.Context, path string) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.FirstByteTimeout)
 	defer cancel()
-	_, _ = c.authority.authorize(ctx, path)
+	_, _ = c.authority(path).authorize(ctx, path)
 }

@@ -22,6 +22,7 @@ type redirectKey struct {
 // attempt asks once, along redirects. A blob whose target is known from before is asked for there first; when that
 // has expired, the registry gives a fresh one.
 func (c *Client) attempt(ctx context.Context, r request) (*http.Response, error) {
+	r.by = c.authority(r.repository)
 	if resp, ok, err := c.remembered(ctx, r); ok {
 		return resp, err
 	}
@@ -51,7 +52,7 @@ func (c *Client) remembered(ctx context.Context, r request) (resp *http.Response
 		return nil, false, nil
 	}
 	key := redirectKey{r.repository, r.blob}
-	target, ok := c.redirects.get(key)
+	target, ok := r.by.redirects.get(key)
 	if !ok {
 		return nil, false, nil
 	}
@@ -63,7 +64,7 @@ func (c *Client) remembered(ctx context.Context, r request) (resp *http.Response
 		}
 		discard(resp)
 	}
-	c.redirects.dropIf(key, func(u *url.URL) bool { return u == target })
+	r.by.redirects.dropIf(key, func(u *url.URL) bool { return u == target })
 	if ctx.Err() != nil {
 		return nil, true, fmt.Errorf("%w: %w", oci.ErrUnavailable, context.Cause(ctx))
 	}
@@ -80,7 +81,7 @@ func (c *Client) arrived(r request, resp *http.Response) (*http.Response, error)
 		return checked(resp, err)
 	}
 	if !r.blob.IsZero() && !sameOrigin(at, c.base) {
-		c.redirects.put(redirectKey{r.repository, r.blob}, at, c.cfg.RedirectTTL)
+		r.by.redirects.put(redirectKey{r.repository, r.blob}, at, c.cfg.RedirectTTL)
 	}
 	return resp, nil
 }
@@ -111,7 +112,7 @@ func (c *Client) hop(ctx context.Context, r request, target *url.URL) (*http.Res
 	authorization := ""
 	if sameOrigin(target, c.base) {
 		var err error
-		if authorization, err = c.authority.authorize(ctx, r.repository); err != nil {
+		if authorization, err = r.by.authorize(ctx, r.repository); err != nil {
 			return nil, err
 		}
 	}

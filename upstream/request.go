@@ -26,6 +26,7 @@ type request struct {
 	accept     string
 	byteRange  string     // the Range header, "" for none
 	blob       oci.Digest // set for the GET of a blob, whose redirect is remembered
+	by         *authority // of who asks; set with each attempt
 	what       string     // for errors: "manifest latest of library/nginx"
 }
 
@@ -111,34 +112,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// ask sends r to the registry itself, with what it wants to see as Authorization. The response may have any status.
-func (c *Client) ask(ctx context.Context, r request) (*http.Response, error) {
-	authorization, err := c.authority.authorize(ctx, r.repository)
-	if r.kind == kindPing {
-		authorization, err = "", nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	target := c.target(r)
-	resp, err := c.roundTrip(ctx, r.kind, c.newRequest(ctx, r, target, authorization))
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
-	}
-	headers := resp.Header.Values("WWW-Authenticate")
-	discard(resp)
-	if r.kind == kindPing {
-		c.authority.learn(headers)
-		resp.StatusCode, resp.Body, resp.ContentLength = http.StatusOK, http.NoBody, 0
-		return resp, nil
-	}
-	authorization, err = c.authority.challenged(ctx, r.repository, authorization, headers)
-	if err != nil {
-		return nil, err
-	}
-	return c.roundTrip(ctx, r.kind, c.newRequest(ctx, r, target, authorization))
-}
-
 func (c *Client) target(r request) *url.URL {
 	u := *c.base
 	u.Path += "/v2/"
@@ -167,23 +140,23 @@ func (c *Client) newRequest(ctx context.Context, r request, target *url.URL, aut
 
 // roundTrip sends one request to one host, counts it, and minds the host's breaker. The error is transient, unless
 // another try cannot help or is not wanted.
-func (c *Client) roundTrip(ctx context.Context, k kind, req *http.Request) (*http.Response, error) {
-	b := c.breakerOf(req.URL)
+func (g *registry) roundTrip(ctx context.Context, k kind, req *http.Request) (*http.Response, error) {
+	b := g.breakerOf(req.URL)
 	if !b.allow() {
 		return nil, fmt.Errorf("%w: %w for %s", oci.ErrUnavailable, errBreaker, req.URL.Host)
 	}
-	c.counters.requests[k].Add(1)
-	resp, err := c.transport.RoundTrip(req)
+	g.counters.requests[k].Add(1)
+	resp, err := g.transport.RoundTrip(req)
 	v := judge(ctx, resp, err)
-	c.report(ctx, req.URL.Host, b, v, why(resp, err))
+	g.report(ctx, req.URL.Host, b, v, why(resp, err))
 	if err != nil {
 		return nil, connectionError(ctx, err)
 	}
 	if resp.StatusCode == http.StatusTooManyRequests {
-		c.counters.tooManyRequests.Add(1)
+		g.counters.tooManyRequests.Add(1)
 	}
-	if k != kindToken && sameOrigin(req.URL, c.base) {
-		c.counters.noteRateLimit(resp.Header)
+	if k != kindToken && sameOrigin(req.URL, g.base) {
+		g.counters.noteRateLimit(resp.Header)
 	}
 	return resp, nil
 }
@@ -208,12 +181,12 @@ func why(resp *http.Response, err error) slog.Attr {
 	return slog.Int("status", resp.StatusCode)
 }
 
-func (c *Client) report(ctx context.Context, host string, b *breaker, v verdict, why slog.Attr) {
+func (g *registry) report(ctx context.Context, host string, b *breaker, v verdict, why slog.Attr) {
 	switch opened, closed := b.done(v); {
 	case opened:
-		c.log.LogAttrs(ctx, slog.LevelWarn, "upstream host is left alone for a while", slog.String("host", host), why)
+		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream host is left alone for a while", slog.String("host", host), why)
 	case closed:
-		c.log.LogAttrs(ctx, slog.LevelInfo, "upstream host answers again", slog.String("host", host))
+		g.log.LogAttrs(ctx, slog.LevelInfo, "upstream host answers again", slog.String("host", host))
 	}
 }
 
@@ -229,15 +202,15 @@ func connectionError(ctx context.Context, err error) error {
 }
 
 // breakerOf is the breaker of a host. Those of hosts other than the registry's are forgotten after a while.
-func (c *Client) breakerOf(u *url.URL) *breaker {
-	if u.Host == c.base.Host {
-		return c.own
+func (g *registry) breakerOf(u *url.URL) *breaker {
+	if u.Host == g.base.Host {
+		return g.own
 	}
-	if b, ok := c.breakers.get(u.Host); ok {
+	if b, ok := g.breakers.get(u.Host); ok {
 		return b
 	}
-	b := &breaker{limit: c.cfg.BreakerFailures, wait: c.cfg.BreakerWait}
-	c.breakers.put(u.Host, b, breakerMemory)
+	b := &breaker{limit: g.cfg.BreakerFailures, wait: g.cfg.BreakerWait}
+	g.breakers.put(u.Host, b, breakerMemory)
 	return b
 }
 

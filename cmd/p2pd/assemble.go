@@ -3,17 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
-	"github.com/pullonce/pullonce/adminapi"
 	"github.com/pullonce/pullonce/config"
 	"github.com/pullonce/pullonce/internal/version"
 	"github.com/pullonce/pullonce/node"
-	"github.com/pullonce/pullonce/oci"
-	"github.com/pullonce/pullonce/upstream"
 )
 
 // assemble turns the configuration that people write into what the node works by.
@@ -24,10 +19,7 @@ func assemble(cfg config.Config) (node.Config, error) {
 	}
 	c := node.Default(cfg.DataDir)
 	c.Farm, c.Zone, c.Version = cfg.Farm, cfg.Zone, version.String()
-	c.TrustMode = cfg.Trust
-	if c.TrustMode == "" {
-		c.TrustMode = adminapi.TrustLoopback // the configuration has made sure of it
-	}
+	c.TrustMode = cfg.Trust.Mode
 	c.Egress, c.Prefetch = node.Egress(cfg.Egress), cfg.Prefetch
 	c.Partitions, c.StopGrace = cfg.RingPartitions, cfg.Registry.ShutdownGrace
 
@@ -56,33 +48,8 @@ func assemble(cfg config.Config) (node.Config, error) {
 	c.UpstreamRate = cfg.Limits.Upstream
 	c.Transfer.Budget = cfg.Limits.Memory
 	c.Transfer.UpstreamFallback = cfg.UpstreamFallback == "direct"
-	err = assembleUpstreams(cfg, &c)
-	return c, err
-}
-
-func assembleUpstreams(cfg config.Config, c *node.Config) error {
-	c.Upstreams = make(map[string]node.Upstream)
-	c.Registry.Names = oci.Names{Default: cfg.DefaultUpstream}
-	var errs []error
-	for name, u := range cfg.Upstreams {
-		client := upstream.Default()
-		client.Name, client.URL, client.Proxy, client.CAFile = name, u.URL, u.Proxy, u.CAFile
-		client.NoProxy = strings.Join(u.NoProxy, ",")
-		client.UserAgent = "pullonce/" + version.String()
-		client.MaxConcurrent = u.MaxConcurrent
-		client.BytesPerSecond = u.Rate
-		client.Username = u.Username
-		if u.PasswordFile != "" {
-			raw, err := os.ReadFile(u.PasswordFile)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("password of upstream %s: %w", name, err))
-			}
-			client.Password = upstream.Secret(strings.TrimSpace(string(raw)))
-		}
-		c.Upstreams[name] = node.Upstream{Client: client, TagTTL: u.TagTTL, Connections: u.Connections}
-		c.Registry.Names.Upstreams = append(c.Registry.Names.Upstreams, name)
-	}
-	return errors.Join(errs...)
+	assembleUpstreams(cfg, &c)
+	return c, nil
 }
 
 // diskSize is the size in bytes of the file system that dir is on, or will be.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -87,10 +88,18 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 // serve runs the node until ctx is done.
 func serve(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) error {
 	log := newLogger(cfg.Log, stderr)
+	hangups := make(chan os.Signal, 1) // one that comes during the start holds after it
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	nodeConfig, err := assemble(cfg)
 	if err != nil {
 		return err
 	}
+	doors, err := openDoors(cfg, log)
+	if err != nil {
+		return err
+	}
+	doors.protect(&nodeConfig.Registry)
 	n, err := node.Open(ctx, nodeConfig, log)
 	if err != nil {
 		if locked, ok := errors.AsType[*blobstore.LockedError](err); ok {
@@ -102,6 +111,16 @@ func serve(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) err
 	// Most of the heap is buffers that are used again: what the collector would let grow beside them is memory that the
 	// host's workload could have.
 	debug.SetGCPercent(gcPercent)
+	reload := func() {
+		n.Reload()
+		doors.reload()
+	}
+	credentials := &reloader{files: append(credentialFiles(cfg), doors.files...), hangups: hangups, reload: reload, log: log}
+	watching, stop := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { credentials.run(watching) })
+	defer watcher.Wait()
+	defer stop()
 	return allBusy(nodeConfig, n.Run(ctx))
 }
 

@@ -43,6 +43,9 @@ func (h *Hub) AdminURL() string {
 //	POST   /hub/fault            a Fault: {"kind":"blob","do":"cut-at","at":1000,"count":1}; answers {"id":"1"}
 //	DELETE /hub/fault[?id=1]     clears one or all
 //	POST   /hub/rate             {"rate":50000000}: the link's rate from now on
+//	POST   /hub/readers          {"repo":"team/app","users":["ann"]}: who may read it; without users nobody; "public":true everybody
+//	POST   /hub/password         {"user":"ann","password":"…"}: changes it, or makes the user
+//	POST   /hub/revoke           ends all tokens
 func (h *Hub) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hub/stats", func(w http.ResponseWriter, _ *http.Request) {
@@ -77,7 +80,43 @@ func (h *Hub) AdminHandler() http.Handler {
 		h.SetRate(in.Rate)
 		w.WriteHeader(http.StatusNoContent)
 	})
+	h.rightsAPI(mux)
 	return mux
+}
+
+// rightsAPI changes users and what they may read.
+func (h *Hub) rightsAPI(mux *http.ServeMux) {
+	mux.HandleFunc("POST /hub/readers", func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			Repo   string   `json:"repo"`
+			Users  []string `json:"users"`
+			Public bool     `json:"public"`
+		}
+		if !readJSON(w, r, &in) {
+			return
+		}
+		if in.Public {
+			h.SetPublic(in.Repo)
+		} else {
+			h.SetReaders(in.Repo, in.Users...)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("POST /hub/password", func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			User     string `json:"user"`
+			Password string `json:"password"`
+		}
+		if !readJSON(w, r, &in) {
+			return
+		}
+		h.SetPassword(in.User, in.Password)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("POST /hub/revoke", func(w http.ResponseWriter, _ *http.Request) {
+		h.RevokeTokens()
+		w.WriteHeader(http.StatusNoContent)
+	})
 }
 
 func (h *Hub) postFault(w http.ResponseWriter, r *http.Request) {

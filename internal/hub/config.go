@@ -42,10 +42,17 @@ type Config struct {
 	Service string
 	// TokenTTL is how long a token is good; 0: 300 s, as Docker Hub does.
 	TokenTTL time.Duration
-	// Users maps names to passwords. Users may push; with AuthOff everybody may.
+	// Users maps names to passwords. Users may push; with AuthOff everybody may. SetPassword changes them.
 	Users map[string]string
-	// Private maps a repository to the users that may pull it. All others are public.
+	// Private maps a repository to the users that may pull it. All others are public. SetReaders and SetPublic change
+	// that.
 	Private map[string][]string
+	// Basic has the registry itself ask for names and passwords, and give no tokens. What is public is given to who
+	// brings none.
+	Basic bool
+	// Hide answers 404 for private repositories to those who may not read them, once they have a token, or where the
+	// registry wants Basic: whether there is such a repository is not told.
+	Hide bool
 
 	// NoRedirect answers blob GETs itself instead of redirecting to the CDN.
 	NoRedirect bool

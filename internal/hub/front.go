@@ -15,7 +15,7 @@ const maxManifest = 4 << 20
 // serveHTTP hands a request to the part of Docker Hub that it is for.
 func (e *endpoint) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case e.roles[authEnd] && r.URL.Path == "/token":
+	case e.roles[authEnd] && r.URL.Path == "/token" && !e.hub.cfg.Basic:
 		e.hub.serveToken(w, r)
 	case e.roles[cdnEnd] && strings.HasPrefix(r.URL.Path, cdnPrefix):
 		e.hub.serveCDN(w, r)
@@ -47,6 +47,7 @@ func (h *Hub) serveRegistry(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.stats.arrived(q, r)
+	h.stats.byUser(c.User, func(u *UserStats) { u.Requests++ })
 	if q.kind == Manifest && !q.writes() && !h.pulls.admit(a, r, c.User, q.method) {
 		h.stats.change(func(s *Stats) { s.RateLimited++ })
 		return

@@ -33,6 +33,7 @@ type Hub struct {
 	back    *proxy  // nil without
 	refs    *referrers
 	pulls   *pullLimit
+	rights  *rights
 	faults  faults
 	stats   *counters
 	link    atomic.Pointer[link] // nil: unlimited
@@ -47,7 +48,7 @@ type Hub struct {
 // Start opens the listeners and serves on them until Close. Listeners given in cfg are closed by
 // Close, also when Start itself fails.
 func Start(cfg Config) (*Hub, error) {
-	h := &Hub{cfg: cfg.filled(), refs: newReferrers(), stats: newCounters(), key: make([]byte, 32)}
+	h := &Hub{cfg: cfg.filled(), refs: newReferrers(), rights: newRights(cfg), stats: newCounters(), key: make([]byte, 32)}
 	_, _ = rand.Read(h.key) // never fails
 	if err := h.open(); err != nil {
 		return nil, errors.Join(err, h.Close())

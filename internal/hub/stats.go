@@ -23,6 +23,8 @@ type Stats struct {
 	Blobs map[string]BlobStats `json:"blobs"`
 	// Manifests is by reference, such as "library/app:1" or "library/app@sha256:…".
 	Manifests map[string]ManifestStats `json:"manifests"`
+	// ByUser is by name; "" is who is anonymous.
+	ByUser map[string]UserStats `json:"by_user"`
 	// ManifestGets is what a pull limit counts; HEADs are free.
 	ManifestGets  int64 `json:"manifest_gets"`
 	ManifestHeads int64 `json:"manifest_heads"`
@@ -54,6 +56,12 @@ type ManifestStats struct {
 	Heads int64 `json:"heads"`
 }
 
+// UserStats counts what was asked in one user's name.
+type UserStats struct {
+	Requests int64 `json:"requests"` // of the registry that were let in, the CDN not counted
+	Tokens   int64 `json:"tokens"`   // requests for tokens, those with a wrong password too
+}
+
 // counters holds what Stats shows. The byte counts that move with every write are atomics.
 type counters struct {
 	connections atomic.Int64
@@ -80,7 +88,7 @@ func (c *counters) reset() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.s = Stats{Blobs: map[string]BlobStats{}, Manifests: map[string]ManifestStats{}}
+	c.s = Stats{Blobs: map[string]BlobStats{}, Manifests: map[string]ManifestStats{}, ByUser: map[string]UserStats{}}
 }
 
 // change applies f to the counters that are not atomics.
@@ -88,6 +96,15 @@ func (c *counters) change(f func(s *Stats)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f(&c.s)
+}
+
+// byUser applies f to a user's counters.
+func (c *counters) byUser(user string, f func(u *UserStats)) {
+	c.change(func(s *Stats) {
+		u := s.ByUser[user]
+		f(&u)
+		s.ByUser[user] = u
+	})
 }
 
 // arrived counts a request that was let in.
@@ -158,6 +175,7 @@ func (c *counters) snapshot() Stats {
 	maps.Copy(s.Blobs, c.s.Blobs)
 	s.Manifests = make(map[string]ManifestStats, len(c.s.Manifests))
 	maps.Copy(s.Manifests, c.s.Manifests)
+	s.ByUser = maps.Clone(c.s.ByUser)
 	s.Sockets = map[string]int64{}
 	for i := range c.written {
 		n := c.written[i].Load()

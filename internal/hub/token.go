@@ -21,6 +21,7 @@ type claims struct {
 	Issued   int64    `json:"iat"`
 	Expires  int64    `json:"exp"` // nanoseconds, so that tests can use short lives
 	Access   []access `json:"access"`
+	Epoch    int64    `json:"epoch"` // of RevokeTokens
 }
 
 // access is one scope that was granted.
@@ -45,7 +46,7 @@ type tokenAnswer struct {
 	IssuedAt    time.Time `json:"issued_at"`
 }
 
-// serveToken answers GET with Basic credentials or none, and the OAuth2 form POST with a password.
+// serveToken answers GET with Basic credentials or none, and the OAuth2 form POST with a password or an identity token.
 func (h *Hub) serveToken(w http.ResponseWriter, r *http.Request) {
 	q := request{kind: Token, method: r.Method}
 	a := h.newAnswer(w, r, q)
@@ -64,6 +65,7 @@ func (h *Hub) serveToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	user, err := h.user(r)
+	h.stats.byUser(user, func(u *UserStats) { u.Tokens++ })
 	if err != nil {
 		writeJSON(a, http.StatusUnauthorized, map[string]string{"details": "incorrect username or password"})
 		return
@@ -74,17 +76,18 @@ func (h *Hub) serveToken(w http.ResponseWriter, r *http.Request) {
 // user returns who asks for a token: a name, "" for anonymous, or an error for a wrong password.
 func (h *Hub) user(r *http.Request) (string, error) {
 	name, password, ok := r.BasicAuth()
-	if r.Method == http.MethodPost && r.Form.Get("grant_type") == "password" {
-		name, password, ok = r.Form.Get("username"), r.Form.Get("password"), true
+	if r.Method == http.MethodPost {
+		switch r.PostForm.Get("grant_type") {
+		case "password":
+			name, password, ok = r.PostForm.Get("username"), r.PostForm.Get("password"), true
+		case "refresh_token":
+			return h.identified(r.PostForm.Get("refresh_token"))
+		}
 	}
 	if !ok {
 		return "", nil
 	}
-	want, known := h.cfg.Users[name]
-	if !known || !hmac.Equal([]byte(want), []byte(password)) {
-		return "", errors.New("unknown user or wrong password")
-	}
-	return name, nil
+	return name, h.rights.check(name, password)
 }
 
 // grant makes a token with what user may do of what the scopes ask for.
@@ -92,7 +95,7 @@ func (h *Hub) grant(user string, scopes []string) tokenAnswer {
 	issued := time.Now().UTC()
 	c := claims{
 		Issuer: "auth.docker.io", User: user, Audience: h.cfg.Service,
-		Issued: issued.Unix(), Expires: issued.Add(h.cfg.TokenTTL).UnixNano(),
+		Issued: issued.Unix(), Expires: issued.Add(h.cfg.TokenTTL).UnixNano(), Epoch: h.rights.era(),
 	}
 	for _, text := range scopes {
 		for scope := range strings.FieldsSeq(text) {
@@ -117,25 +120,11 @@ func (h *Hub) granted(user, scope string) (access, bool) {
 	}
 	a := access{Type: kind, Name: rest[:at]}
 	for action := range strings.SplitSeq(rest[at+1:], ",") {
-		if h.may(user, a.Name, action) {
+		if h.rights.may(user, a.Name, action) {
 			a.Actions = append(a.Actions, action)
 		}
 	}
 	return a, len(a.Actions) > 0
-}
-
-// may tells whether user ("" is anonymous) may pull from or push to a repository.
-func (h *Hub) may(user, repo, action string) bool {
-	if readers, private := h.cfg.Private[repo]; private && !slices.Contains(readers, user) {
-		return false
-	}
-	switch action {
-	case "pull":
-		return true
-	case "push", "delete":
-		return user != ""
-	}
-	return false
 }
 
 var tokenHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
@@ -171,7 +160,7 @@ func (h *Hub) readToken(token string) (claims, error) {
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return c, err
 	}
-	if time.Now().UnixNano() > c.Expires {
+	if time.Now().UnixNano() > c.Expires || c.Epoch != h.rights.era() {
 		return c, errors.New("the token has expired")
 	}
 	return c, nil
@@ -181,6 +170,9 @@ func (h *Hub) readToken(token string) (claims, error) {
 func (h *Hub) authorized(w http.ResponseWriter, r *http.Request, q request) (claims, bool) {
 	if h.cfg.AuthOff {
 		return claims{}, true
+	}
+	if h.cfg.Basic {
+		return h.loggedIn(w, r, q)
 	}
 	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
@@ -193,7 +185,12 @@ func (h *Hub) authorized(w http.ResponseWriter, r *http.Request, q request) (cla
 		return claims{}, false
 	}
 	for _, action := range q.actions() {
-		if q.repo != "" && !c.allows(q.repo, action) {
+		switch {
+		case q.repo == "" || c.allows(q.repo, action):
+		case h.cfg.Hide && !q.writes():
+			h.hide(w, q)
+			return claims{}, false
+		default:
 			h.challenge(w, r, q, "insufficient_scope")
 			return claims{}, false
 		}
