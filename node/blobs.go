@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/oci"
@@ -21,6 +22,15 @@ func (n *Node) Blob(ctx context.Context, repo oci.Repository, d oci.Digest, rang
 	if _, err := n.upstreams.of(repo); err != nil {
 		return nil, err
 	}
+	since := time.Now()
+	b, err := forCaller(ctx, n, repo, probe{reference: d.String(), blob: true}, func() (registryapi.Blob, error) {
+		return n.mirroredBlob(ctx, repo, d, ranged)
+	}, func(b registryapi.Blob) { _ = b.Close() })
+	return b, evenly(ctx, since, err)
+}
+
+// mirroredBlob is a blob of an upstream, for a client that may read the repository.
+func (n *Node) mirroredBlob(ctx context.Context, repo oci.Repository, d oci.Digest, ranged bool) (registryapi.Blob, error) {
 	if !ranged {
 		n.prefetch.fire(repo, d)
 	}
@@ -115,7 +125,7 @@ func (n *Node) statBlob(ctx context.Context, repo oci.Repository, d oci.Digest) 
 			return int64(0), err
 		}
 		q := transfer.Question{Kind: transfer.Confirm, Repository: repo, Reference: d.String()}
-		a, err := n.engine.Ask(ctx, d.String(), q, func(ctx context.Context) (transfer.Answer, error) {
+		a, err := n.ask(ctx, d.String(), q, func(ctx context.Context) (transfer.Answer, error) {
 			size, err := n.confirmHere(ctx, repo, d)
 			return transfer.Answer{Digest: d, Size: size}, err
 		})
@@ -168,6 +178,15 @@ func (n *Node) StatBlob(ctx context.Context, repo oci.Repository, d oci.Digest) 
 	if _, err := n.upstreams.of(repo); err != nil {
 		return 0, err
 	}
+	since := time.Now()
+	size, err := forCaller(ctx, n, repo, probe{reference: d.String(), blob: true}, func() (int64, error) {
+		return n.mirroredStat(ctx, repo, d)
+	}, keep)
+	return size, evenly(ctx, since, err)
+}
+
+// mirroredStat is the size of a blob of an upstream, for a client that may read the repository.
+func (n *Node) mirroredStat(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
 	if size, ok := n.links.size(repo, d); ok {
 		return size, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/pullonce/pullonce/access"
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/catalog"
 	"github.com/pullonce/pullonce/gossip"
@@ -41,7 +42,11 @@ type Config struct {
 	// UpstreamRate limits what is read from all upstreams together, in bytes a second; 0 is no limit.
 	UpstreamRate int64
 	Egress       Egress
-	Prefetch     bool // fetch a manifest's other layers when the first is asked for
+	// MirrorAuthBearer asks clients on /v2/ for a token of the default upstream's token service, which AuthRealm (a URL)
+	// and AuthService name.
+	MirrorAuthBearer       bool
+	AuthRealm, AuthService string
+	Prefetch               bool // fetch a manifest's other layers when the first is asked for
 
 	// StopGrace is how long responses that are on their way may take to end when the node stops.
 	StopGrace time.Duration
@@ -64,7 +69,18 @@ type Upstream struct {
 	// Connections is how many ranges of one blob are read at once when one connection does not fill the link; 0 is
 	// Config.Transfer.UpstreamConnections.
 	Connections int
+	// Shared are the repositories that the farm may give to all its clients although the upstream would not.
+	Shared []access.Pattern
+	// AuthTTL is how long it is remembered that the upstream lets a client read a repository, AuthStale how much longer
+	// that holds while the upstream cannot be asked.
+	AuthTTL, AuthStale time.Duration
 }
+
+// The defaults of Upstream.AuthTTL and AuthStale.
+const (
+	DefaultAuthTTL   = 5 * time.Minute
+	DefaultAuthStale = time.Hour
+)
 
 // An Egress says whether a node can reach the upstreams.
 type Egress string
@@ -89,7 +105,7 @@ func Default(dir string) Config {
 		PeerListen: "127.0.0.1:7947", PeerAdvertise: "127.0.0.1:7947", Gossip: g,
 		AdminListen: "127.0.0.1:5080", TrustMode: "none",
 		Partitions: 16384, Store: blobstore.Default(dir), Transfer: transfer.Default(),
-		Upstreams: map[string]Upstream{oci.DockerHub: {Client: hub, TagTTL: time.Minute}},
+		Upstreams: map[string]Upstream{oci.DockerHub: {Client: hub, TagTTL: time.Minute, AuthTTL: DefaultAuthTTL, AuthStale: DefaultAuthStale}},
 		Catalog:   catalog.Default(),
 		Hosted: Hosted{
 			Prefix: "farm.internal", Copies: 3, MinCopies: 2, RepairRate: 64 << 20,

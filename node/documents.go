@@ -19,9 +19,21 @@ func (n *Node) Document(ctx context.Context, q transfer.Question) (transfer.Answ
 		return transfer.Answer{}, err
 	}
 	if q.Held {
-		return n.held(q)
+		a, err := n.held(q)
+		return n.standings.fill(q.Repository, a), err
 	}
+	if q.Kind == transfer.Check {
+		return n.checkHere(ctx, q)
+	}
+	a, err := n.document(ctx, q)
+	return n.standings.fill(q.Repository, a), err
+}
+
+// document answers a question about a repository of an upstream.
+func (n *Node) document(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
 	switch q.Kind {
+	case transfer.Standing:
+		return n.standingHere(ctx, q)
 	case transfer.Resolve:
 		return n.answerResolve(ctx, q)
 	case transfer.Tags:
@@ -46,6 +58,10 @@ func (n *Node) Document(ctx context.Context, q transfer.Question) (transfer.Answ
 // held is what this node has of a document; it asks nobody.
 func (n *Node) held(q transfer.Question) (transfer.Answer, error) {
 	switch q.Kind {
+	case transfer.Standing:
+		if s, ok := n.standings.of(q.Repository); ok {
+			return transfer.Answer{Public: s.Public, Private: !s.Public}, nil
+		}
 	case transfer.Resolve:
 		if r, ok := n.recall(tagKey{q.Repository, q.Reference, acceptClass(q.Accept)}); ok {
 			return r.answer(), nil

@@ -41,6 +41,11 @@ func (f *flights) do(ctx context.Context, key string, ask func(context.Context) 
 	}
 }
 
+// begin asks for nobody who waits, unless that is being asked.
+func (f *flights) begin(ctx context.Context, key string, ask func(context.Context) (any, error)) {
+	_, _ = f.board(ctx, key, ask) // a node that stops asks nothing
+}
+
 // board joins the flight of a key, or starts it.
 func (f *flights) board(ctx context.Context, key string, ask func(context.Context) (any, error)) (*flight, error) {
 	f.mu.Lock()

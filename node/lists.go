@@ -9,6 +9,7 @@ import (
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
 	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/upstream"
 )
 
 // recordList is the kind under which the store keeps pages of tags and referrers.
@@ -25,12 +26,20 @@ type keptList struct {
 
 // Tags serves the registry door.
 func (n *Node) Tags(ctx context.Context, repo oci.Repository, size int, last string) (registryapi.Page, error) {
-	return n.list(ctx, transfer.Question{Kind: transfer.Tags, Repository: repo, N: size, Last: last})
+	return n.listFor(ctx, transfer.Question{Kind: transfer.Tags, Repository: repo, N: size, Last: last})
 }
 
 // Referrers serves the registry door.
 func (n *Node) Referrers(ctx context.Context, repo oci.Repository, d oci.Digest, artifactType string) (registryapi.Page, error) {
-	return n.list(ctx, transfer.Question{Kind: transfer.Referrers, Repository: repo, Reference: d.String(), Last: artifactType})
+	return n.listFor(ctx, transfer.Question{Kind: transfer.Referrers, Repository: repo, Reference: d.String(), Last: artifactType})
+}
+
+// listFor gets a page for a client that may have it.
+func (n *Node) listFor(ctx context.Context, q transfer.Question) (registryapi.Page, error) {
+	if n.hosts(q.Repository) {
+		return n.list(ctx, q)
+	}
+	return forCaller(ctx, n, q.Repository, probe{}, func() (registryapi.Page, error) { return n.list(ctx, q) }, keep)
 }
 
 // list gets a page: the owner of the repository's name asks the upstream once per tag_ttl for the whole farm.
@@ -38,7 +47,7 @@ func (n *Node) list(ctx context.Context, q transfer.Question) (registryapi.Page,
 	if err := n.awaitFarm(ctx); err != nil {
 		return registryapi.Page{}, err
 	}
-	a, err := n.engine.Ask(ctx, listKey(q), q, func(ctx context.Context) (transfer.Answer, error) {
+	a, err := n.ask(ctx, listKey(q), q, func(ctx context.Context) (transfer.Answer, error) {
 		return n.Document(ctx, q)
 	})
 	if err != nil {
@@ -53,23 +62,23 @@ func listKey(q transfer.Question) string {
 
 func (n *Node) tagsHere(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
 	return n.listHere(ctx, q, func(ctx context.Context) (keptList, error) {
-		client, err := n.upstreams.of(q.Repository)
-		if err != nil {
-			return keptList{}, err
-		}
-		raw, link, err := client.Tags(ctx, q.Repository.Path, q.N, q.Last)
-		return keptList{Body: raw, Link: link}, err
+		var page keptList
+		err := n.upstreams.ask(ctx, q.Repository, false, func(c *upstream.Client) (err error) {
+			page.Body, page.Link, err = c.Tags(ctx, q.Repository.Path, q.N, q.Last)
+			return err
+		})
+		return page, err
 	})
 }
 
 func (n *Node) referrersHere(ctx context.Context, q transfer.Question, d oci.Digest) (transfer.Answer, error) {
 	return n.listHere(ctx, q, func(ctx context.Context) (keptList, error) {
-		client, err := n.upstreams.of(q.Repository)
-		if err != nil {
-			return keptList{}, err
-		}
-		raw, filtered, err := client.Referrers(ctx, q.Repository.Path, d, q.Last)
-		return keptList{Body: raw, Filtered: filtered}, err
+		var page keptList
+		err := n.upstreams.ask(ctx, q.Repository, false, func(c *upstream.Client) (err error) {
+			page.Body, page.Filtered, err = c.Referrers(ctx, q.Repository.Path, d, q.Last)
+			return err
+		})
+		return page, err
 	})
 }
 

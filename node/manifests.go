@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
@@ -15,6 +16,18 @@ func (n *Node) Manifest(ctx context.Context, repo oci.Repository, ref oci.Refere
 	if n.hosts(repo) {
 		return n.hostedManifest(ctx, repo, ref, headOnly)
 	}
+	since := time.Now()
+	m, err := forCaller(ctx, n, repo, probe{reference: ref.String()}, func() (registryapi.Manifest, error) {
+		return n.mirrored(ctx, repo, ref, accept, headOnly)
+	}, keep)
+	if ref.Tag == "" {
+		err = evenly(ctx, since, err)
+	}
+	return m, err
+}
+
+// mirrored is a manifest of an upstream, for a client that may read the repository.
+func (n *Node) mirrored(ctx context.Context, repo oci.Repository, ref oci.Reference, accept []string, headOnly bool) (registryapi.Manifest, error) {
 	d, size, mediaType, stale := ref.Digest, int64(-1), "", false
 	if ref.Tag != "" {
 		r, err := n.resolve(ctx, repo, ref.Tag, accept)
@@ -55,7 +68,7 @@ func (n *Node) manifestOfOwner(ctx context.Context, repo oci.Repository, d oci.D
 			return nil, err
 		}
 		q := transfer.Question{Kind: transfer.Manifest, Repository: repo, Reference: d.String()}
-		a, err := n.engine.Ask(ctx, d.String(), q, here)
+		a, err := n.ask(ctx, d.String(), q, here)
 		if err != nil {
 			return nil, err
 		}
@@ -98,11 +111,7 @@ func (n *Node) keepManifest(repo oci.Repository, d oci.Digest, mediaType string,
 // however many ask.
 func (n *Node) manifestHere(ctx context.Context, repo oci.Repository, d oci.Digest) (transfer.Answer, error) {
 	v, err := n.flights.do(ctx, "upstream manifest "+repo.String()+"@"+d.String(), func(ctx context.Context) (any, error) {
-		client, err := n.upstreams.of(repo)
-		if err != nil {
-			return nil, err
-		}
-		a, err := n.findManifest(ctx, client, repo, d)
+		a, err := n.findManifest(ctx, repo, d)
 		if err != nil {
 			return nil, err
 		}
@@ -118,23 +127,28 @@ func (n *Node) manifestHere(ctx context.Context, repo oci.Repository, d oci.Dige
 // findManifest asks the upstream only for what no node is known to have. A manifest that came through another repository
 // is confirmed by a HEAD, which upstreams do not count. When the upstream cannot be asked all nodes are, for the bytes
 // and for what repo has confirmed to them.
-func (n *Node) findManifest(ctx context.Context, client *upstream.Client, repo oci.Repository, d oci.Digest) (transfer.Answer, error) {
+func (n *Node) findManifest(ctx context.Context, repo oci.Repository, d oci.Digest) (transfer.Answer, error) {
 	q := transfer.Question{Kind: transfer.Manifest, Repository: repo, Reference: d.String()}
 	a, found := n.heldManifest(repo, d)
 	if !found {
 		a, found = n.engine.FromHolder(ctx, d, q, false)
 	}
 	if found && a.Linked {
+		n.standings.learn(repo, a, nil)
 		return a, nil
 	}
-	var err error
-	if found {
-		_, _, err = client.Resolve(ctx, repo.Path, d.String(), oci.ManifestTypes())
-	} else {
-		a = transfer.Answer{Digest: d}
-		a.MediaType, a.Body, _, err = client.Manifest(ctx, repo.Path, d.String(), oci.ManifestTypes())
-		a.Size = int64(len(a.Body))
-	}
+	err := n.upstreams.ask(ctx, repo, !found, func(c *upstream.Client) (err error) {
+		if found {
+			_, _, err = c.Resolve(ctx, repo.Path, d.String(), oci.ManifestTypes())
+			return err
+		}
+		fresh := transfer.Answer{Digest: d}
+		fresh.MediaType, fresh.Body, _, err = c.Manifest(ctx, repo.Path, d.String(), oci.ManifestTypes())
+		if err == nil {
+			fresh.Size, a = int64(len(fresh.Body)), fresh
+		}
+		return err
+	})
 	if err == nil || !cannotAsk(err) {
 		return a, err
 	}

@@ -31,9 +31,11 @@ type metrics struct {
 	registry *prometheus.Registry
 	stale    prometheus.Counter
 	healed   prometheus.Counter
-	served   [len(sources)]prometheus.Counter
-	bytes    [len(sources)]atomic.Int64
-	requests [len(sources)]atomic.Int64
+	// staleRights counts what clients got although the upstream could not be asked about them.
+	staleRights prometheus.Counter
+	served      [len(sources)]prometheus.Counter
+	bytes       [len(sources)]atomic.Int64
+	requests    [len(sources)]atomic.Int64
 }
 
 func newMetrics() *metrics {
@@ -45,10 +47,13 @@ func newMetrics() *metrics {
 	m.healed = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "p2pd_node_healed_answers_total", Help: "Answers from disk that went on from a fetch because a piece on disk was wrong.",
 	})
+	m.staleRights = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "p2pd_node_stale_rights_total", Help: "Requests for private content that were answered by what the upstream said of the client before, since it could not be asked.",
+	})
 	served := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "p2pd_node_served_bytes_total", Help: "Blob bytes given to this host's clients, by where they came from.",
 	}, []string{"source"})
-	m.registry.MustRegister(m.stale, m.healed, served)
+	m.registry.MustRegister(m.stale, m.healed, m.staleRights, served)
 	for s, name := range sources {
 		m.served[s] = served.WithLabelValues(name)
 	}

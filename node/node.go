@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/pullonce/pullonce/access"
 	"github.com/pullonce/pullonce/blobstore"
 	"github.com/pullonce/pullonce/catalog"
 	"github.com/pullonce/pullonce/copies"
@@ -44,6 +45,10 @@ type Node struct {
 	hosting   *hosting
 	belonging *belonging
 	prefetch  *prefetch
+	standings *standings
+	rights    *rights
+	verdicts  *access.Verdicts
+	secret    *access.Secret
 	tags      *otter.Cache[tagKey, resolved]
 	flights   flights
 	metrics   *metrics
@@ -117,10 +122,12 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.log = n.log.With(slog.String("node", n.id))
-	n.links = newLinks(n.store, n.log)
-	if n.upstreams, err = newUpstreams(n.cfg, n.links, n.log); err != nil {
+	n.links, n.standings = newLinks(n.store, n.log), newStandings(n.store, n.log)
+	n.verdicts, n.secret = access.NewVerdicts(maxVerdicts), access.NewSecret()
+	if n.upstreams, err = newUpstreams(n.cfg, n.links, n.standings, n.log); err != nil {
 		return err
 	}
+	n.rights = n.upstreams.rights
 	if err := n.openFarm(ctx); err != nil {
 		return err
 	}
@@ -154,7 +161,7 @@ func (n *Node) openFarm(ctx context.Context) error {
 	t.Self = transfer.Node{ID: n.id, Boot: n.boot, Address: advertise, Zone: n.cfg.Zone}
 	n.engine, err = transfer.New(t, transfer.Parts{
 		Store: n.store, Directory: n.directory, Upstream: n.upstreams, Documents: n, Status: n.statusJSON, Connections: n.upstreams.connections,
-		Streams: n.raft.take, Hosted: n.hosts, Lease: newLeases(n),
+		Streams: n.raft.take, Hosted: n.hosts, Rights: n.rights, Lease: newLeases(n),
 	}, n.log)
 	if err != nil {
 		return err
@@ -259,7 +266,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { // a node that stops says so at once
 		return addressError("gossip.listen", n.cfg.Gossip.Listen, n.gossip.Run(ctx))
 	})
-	g.Go(func() error { return ignoreStopped(n.peers.Serve(n.peer)) })
+	g.Go(func() error { return ignoreStopped(n.peers.Serve(transfer.Listener(n.peer))) })
 	g.Go(func() error {
 		<-ctx.Done()
 		return n.stop(ctx)
@@ -287,7 +294,7 @@ func (n *Node) openToClients(ctx context.Context, g *errgroup.Group) {
 		}
 	}
 	for _, l := range n.doors {
-		g.Go(func() error { return ignoreStopped(n.registry.Serve(l)) })
+		g.Go(func() error { return ignoreStopped(n.registry.Serve(registryapi.Listener(n.cfg.Registry, l))) })
 	}
 	n.serveAdmin(g)
 	close(n.ready)

@@ -2,13 +2,9 @@ package node
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
-
-	"github.com/pullonce/pullonce/transfer"
 )
 
 const (
@@ -73,19 +69,7 @@ func (s *raftStreams) Addr() net.Addr { return s.address }
 
 // dialStream opens a stream of raft to the peer door at an address.
 func (n *Node) dialStream(ctx context.Context, address string) (net.Conn, error) {
-	dial := n.cfg.Transfer.Dial
-	if dial == nil {
-		d := &net.Dialer{Timeout: streamDial, Control: transfer.SocketOptions}
-		dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
-	}
-	c, err := dial(ctx, address)
-	if err != nil {
-		return nil, err
-	}
-	_ = c.SetWriteDeadline(time.Now().Add(streamDial)) // a connection without deadlines is a test's pipe
-	if _, err := io.WriteString(c, transfer.StreamGreeting); err != nil {
-		_ = c.Close()
-		return nil, fmt.Errorf("greet %s: %w", address, err)
-	}
-	return c, c.SetWriteDeadline(time.Time{})
+	ctx, cancel := context.WithTimeout(ctx, streamDial)
+	defer cancel()
+	return n.engine.DialStream(ctx, address)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/upstream"
 )
 
 // maxTags bounds the tags whose digest a node has at hand.
@@ -111,7 +112,7 @@ func (n *Node) resolveAnew(ctx context.Context, key tagKey) (resolved, error) {
 		return resolved{}, err
 	}
 	mine := false
-	a, err := n.engine.Ask(ctx, key.repo.String()+":"+key.tag, key.question(), func(ctx context.Context) (transfer.Answer, error) {
+	a, err := n.ask(ctx, key.repo.String()+":"+key.tag, key.question(), func(ctx context.Context) (transfer.Answer, error) {
 		r, err := n.resolveHere(ctx, key)
 		mine = err == nil
 		return r.answer(), err
@@ -132,11 +133,12 @@ func (n *Node) resolveHere(ctx context.Context, key tagKey) (resolved, error) {
 		if r, ok := n.recall(key); ok && time.Now().Before(r.Until) {
 			return r, nil
 		}
-		client, err := n.upstreams.of(key.repo)
-		if err != nil {
-			return nil, err
-		}
-		d, raw, err := client.Resolve(ctx, key.repo.Path, key.tag, acceptTypes(key.class))
+		var d oci.Descriptor
+		var raw []byte
+		err := n.upstreams.ask(ctx, key.repo, false, func(c *upstream.Client) (err error) {
+			d, raw, err = c.Resolve(ctx, key.repo.Path, key.tag, acceptTypes(key.class))
+			return err
+		})
 		if err != nil {
 			n.learnLastKnown(ctx, key, err)
 			return n.lastKnown(key, err)

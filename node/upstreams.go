@@ -16,10 +16,14 @@ type upstreams struct {
 	clients map[string]*upstream.Client
 	cfg     Config
 	links   *links
+	// standings and rights say in whose names a repository is asked for.
+	standings *standings
+	rights    *rights
 }
 
-func newUpstreams(cfg Config, links *links, log *slog.Logger) (*upstreams, error) {
-	u := &upstreams{clients: make(map[string]*upstream.Client), cfg: cfg, links: links}
+func newUpstreams(cfg Config, links *links, standings *standings, log *slog.Logger) (*upstreams, error) {
+	u := &upstreams{clients: make(map[string]*upstream.Client), cfg: cfg, links: links, standings: standings}
+	u.rights = newRights(u.farmMayRead)
 	shared := upstream.NewLimit(cfg.UpstreamRate)
 	var errs []error
 	for name, cfg := range cfg.Upstreams {
@@ -40,6 +44,12 @@ func (u *upstreams) close() {
 	}
 }
 
+// farmMayRead tells whether the farm has credentials of its own for a repository.
+func (u *upstreams) farmMayRead(repo oci.Repository) bool {
+	c, err := u.of(repo)
+	return err != nil || c.HasCredentials(repo.Path)
+}
+
 // of is the client of a repository's upstream.
 func (u *upstreams) of(repo oci.Repository) (*upstream.Client, error) {
 	c, ok := u.clients[repo.Upstream]
@@ -52,11 +62,11 @@ func (u *upstreams) of(repo oci.Repository) (*upstream.Client, error) {
 // Blob opens a blob's bytes for the engine. That the upstream gives them through this repository is the repository's
 // confirmation that it has the blob, which is kept as a link.
 func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest, off, n int64) (transfer.Body, error) {
-	c, err := u.of(repo)
-	if err != nil {
-		return transfer.Body{}, err
-	}
-	s, err := c.Stream(ctx, repo.Path, d, off, n)
+	var s *upstream.Stream
+	err := u.ask(ctx, repo, false, func(c *upstream.Client) (err error) {
+		s, err = c.Stream(ctx, repo.Path, d, off, n)
+		return err
+	})
 	if err != nil {
 		return transfer.Body{}, err
 	}
@@ -67,7 +77,7 @@ func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest,
 // Prepare gets ready to ask for a repository's blobs, beside what else must be done before.
 func (u *upstreams) Prepare(ctx context.Context, repo oci.Repository) {
 	if c, err := u.of(repo); err == nil {
-		c.Prepare(ctx, repo.Path)
+		c.As(u.names(c, repo, false)[0].Identity).Prepare(ctx, repo.Path)
 	}
 }
 
@@ -89,11 +99,11 @@ func (u *upstreams) connections(repo oci.Repository) int {
 
 // StatBlob asks a repository for a blob's size; the answer is a confirmation too.
 func (u *upstreams) StatBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
-	c, err := u.of(repo)
-	if err != nil {
-		return 0, err
-	}
-	size, err := c.StatBlob(ctx, repo.Path, d)
+	var size int64
+	err := u.ask(ctx, repo, false, func(c *upstream.Client) (err error) {
+		size, err = c.StatBlob(ctx, repo.Path, d)
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}

@@ -21,7 +21,7 @@ func TestEachUpstreamHasItsOwnNumberOfConnections(t *testing.T) {
 		client.URL = server.URL
 		cfg.Upstreams[name] = Upstream{Client: client, Connections: connections}
 	}
-	u, err := newUpstreams(cfg, nil, slog.New(slog.DiscardHandler))
+	u, err := newUpstreams(cfg, nil, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func (e *Engine) blockFrom(ctx context.Context, owner string, w Want, size, off,
 	err = e.watched(ctx, node, func(ctx context.Context) error {
 		return p.conn.Invoke(ctx, transferpb.Transfer_Range_FullMethodName, &transferpb.RangeRequest{
 			Digest: w.Digest.String(), Upstream: w.Repository.Upstream, Repository: w.Repository.Path,
-			Size: size, Offset: off, Length: n,
+			Size: size, Offset: off, Length: n, Right: e.rightOf(w.Repository),
 		}, reply)
 	})
 	if err != nil {
@@ -138,6 +138,7 @@ func (e *Engine) answerRange(ctx context.Context, q *transferpb.RangeRequest) *b
 	if err != nil || e.isHosted(repo) || off < 0 || off%BlockSize != 0 || n < 1 || n > BlockSize || n > q.GetSize()-off {
 		return reply
 	}
+	e.hearRight(repo, q.GetRight())
 	w := Want{Repository: repo, Digest: d}
 	data, err := e.blockHere(ctx, w, e.lost.ids(), q.GetSize(), off, n)
 	if err == nil {

@@ -54,6 +54,8 @@ type Question struct {
 	Last       string   // of a tags list: the tag to start after; of referrers: the artifact type
 	Accept     []string // media types
 	Held       bool     // only what the node has already is wanted: it asks nobody for it
+	Right      string   // in whose name the upstream is asked; a secret. "" with Ask: what Rights says
+	Blob       bool     // of Standing and Check: Reference is a blob's digest
 }
 
 // A Kind says what a Question asks for.
@@ -66,6 +68,8 @@ const (
 	Confirm                   // whether the repository has a blob, and its size
 	Tags                      // a page of a tags list
 	Referrers                 // the index of a manifest's referrers
+	Standing                  // whether everybody may read the repository
+	Check                     // whether who has Right may read the repository
 )
 
 // An Answer is a document.
@@ -80,4 +84,6 @@ type Answer struct {
 	Age       time.Duration // how long ago the upstream gave it
 	Filtered  bool          // of referrers: the artifact type was filtered already
 	Linked    bool          // the repository itself has confirmed the digest
+	Public    bool          // the upstream gives the repository to everybody
+	Private   bool          // the upstream wants to know who asks; neither: not known
 }

@@ -157,6 +157,7 @@ func (e *Engine) answer(id string, q Question, reply *transferpb.DocumentReply) 
 	a := Answer{
 		MediaType: reply.GetMediaType(), Size: reply.GetSize(), Body: reply.GetBody(), Link: reply.GetLink(),
 		Stale: reply.GetStale(), Filtered: reply.GetFiltered(), Linked: reply.GetLinked(),
+		Public: reply.GetStanding() == transferpb.Standing_STANDING_PUBLIC, Private: reply.GetStanding() == transferpb.Standing_STANDING_PRIVATE,
 		Fresh: time.Duration(reply.GetFreshMs()) * time.Millisecond, Age: time.Duration(reply.GetAgeMs()) * time.Millisecond,
 	}
 	var err error
@@ -186,7 +187,7 @@ func (e *Engine) askTwice(ctx context.Context, p *peer, node Node, q Question) (
 	for range 2 {
 		err = e.watched(ctx, node, func(ctx context.Context) error {
 			var err error
-			reply, err = p.Document(ctx, wireQuestion(q), grpc.MaxCallRecvMsgSize(maxDocument))
+			reply, err = p.Document(ctx, e.wireQuestion(q), grpc.MaxCallRecvMsgSize(maxDocument))
 			return err
 		})
 		if err == nil {
@@ -203,20 +204,28 @@ func (e *Engine) askTwice(ctx context.Context, p *peer, node Node, q Question) (
 	return nil, fmt.Errorf("ask %s: %w: %w", node.ID, oci.ErrUnavailable, err)
 }
 
-func wireQuestion(q Question) *transferpb.DocumentRequest {
+func (e *Engine) wireQuestion(q Question) *transferpb.DocumentRequest {
+	if q.Right == "" && !q.Held {
+		q.Right = e.rightOf(q.Repository)
+	}
 	return &transferpb.DocumentRequest{
 		Kind: transferpb.DocumentRequest_Kind(q.Kind), Upstream: q.Repository.Upstream, Repository: q.Repository.Path,
 		Reference: q.Reference, N: int32(q.N), Last: q.Last, Accept: q.Accept, Held: q.Held,
+		Right: q.Right, Blob: q.Blob,
 	}
 }
 
 // Document answers a peer that takes this node for the document's owner, or for a node that holds it.
 func (e *Engine) Document(ctx context.Context, q *transferpb.DocumentRequest) (*transferpb.DocumentReply, error) {
-	if q.GetKind() < transferpb.DocumentRequest_KIND_RESOLVE || q.GetKind() > transferpb.DocumentRequest_KIND_REFERRERS {
+	if q.GetKind() < transferpb.DocumentRequest_KIND_RESOLVE || q.GetKind() > transferpb.DocumentRequest_KIND_CHECK {
 		return nil, status.Error(codes.Unimplemented, "no such kind of document")
 	}
+	repo := oci.Repository{Upstream: q.GetUpstream(), Path: q.GetRepository()}
+	if Kind(q.GetKind()) != Check { // that is what is to be found out
+		e.hearRight(repo, q.GetRight())
+	}
 	a, err := e.documents.Document(ctx, Question{
-		Kind: Kind(q.GetKind()), Repository: oci.Repository{Upstream: q.GetUpstream(), Path: q.GetRepository()},
+		Kind: Kind(q.GetKind()), Repository: repo, Right: q.GetRight(), Blob: q.GetBlob(),
 		Reference: q.GetReference(), N: int(q.GetN()), Last: q.GetLast(), Accept: q.GetAccept(), Held: q.GetHeld(),
 	})
 	if err != nil {
@@ -225,7 +234,18 @@ func (e *Engine) Document(ctx context.Context, q *transferpb.DocumentRequest) (*
 	_ = spend(e.upload, int64(len(a.Body)))
 	return &transferpb.DocumentReply{
 		Digest: a.Digest.String(), MediaType: a.MediaType, Size: a.Size, Body: a.Body, Link: a.Link,
-		Stale: a.Stale, Filtered: a.Filtered, Linked: a.Linked,
+		Stale: a.Stale, Filtered: a.Filtered, Linked: a.Linked, Standing: a.standing(),
 		FreshMs: a.Fresh.Milliseconds(), AgeMs: int64((a.Age + time.Millisecond - 1) / time.Millisecond),
 	}, nil
+}
+
+// standing is what an answer says of its repository, for a peer.
+func (a Answer) standing() transferpb.Standing {
+	switch {
+	case a.Public:
+		return transferpb.Standing_STANDING_PUBLIC
+	case a.Private:
+		return transferpb.Standing_STANDING_PRIVATE
+	}
+	return transferpb.Standing_STANDING_UNSPECIFIED
 }

@@ -33,6 +33,7 @@ type Engine struct {
 	connections func(oci.Repository) int
 	streams     func(net.Conn)            // Parts.Streams
 	hosted      func(oci.Repository) bool // Parts.Hosted
+	rights      Rights                    // Parts.Rights
 	leases      *leases
 	log         *slog.Logger
 
@@ -66,8 +67,10 @@ type Engine struct {
 	lastTries *rate.Limiter
 	counters  counters
 	strangers strangers
-	start     time.Time
-	started   chan struct{} // closed when Run has begun
+	// unsafePeers are those that there is no safe connection to.
+	unsafePeers strangers
+	start       time.Time
+	started     chan struct{} // closed when Run has begun
 
 	mu    sync.Mutex
 	ctx   context.Context //nolint:containedctx // of Run; tasks outlive the requests that started them
@@ -88,13 +91,19 @@ type Parts struct {
 	// Connections is how many ranges of one blob of a repository may be read at once when one connection does not fill
 	// the link, 0 when its upstream gives no ranges. Nil: Config.UpstreamConnections.
 	Connections func(oci.Repository) int
-	// Streams takes over a connection to the peer door that has begun with StreamGreeting, which it does not see any
-	// more. It must not block, and may be called by many at once. Nil: such a connection is refused.
+	// Streams takes over a connection to the peer door that is for it: with Secure one whose handshake named
+	// ProtocolStream, which says by peerid.Holder who is at the other end, else one that has begun with StreamGreeting,
+	// which it does not see any more. The gRPC server must serve a Listener. It must not block, and may be called by many
+	// at once. Nil: such a connection is refused.
 	Streams func(net.Conn)
+	// Secure makes the connections to and from peers safe. Nil: they stay as they are, and everybody is believed.
+	Secure Secure
 	// Hosted tells whether a repository is the farm's own and has no upstream: what is asked for through it exists, as
 	// who asks has made sure, and is to be had from members alone. When none of them has it, it is oci.ErrUnavailable.
 	// Nil: none is.
 	Hosted func(oci.Repository) bool
+	// Rights go along with what is asked of peers. Nil: there are none.
+	Rights Rights
 	// Lease keeps two owners with two views of the ring from reading one blob: who does not get it joins who has it. It
 	// is asked before the upstream is. Nil: there are none.
 	Lease Lease
@@ -107,7 +116,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, store: parts.Store, directory: parts.Directory, upstream: parts.Upstream,
-		documents: parts.Documents, status: parts.Status, connections: parts.Connections, streams: parts.Streams, hosted: parts.Hosted, log: log,
+		documents: parts.Documents, status: parts.Status, connections: parts.Connections, streams: parts.Streams, hosted: parts.Hosted, rights: parts.Rights, log: log,
 		reads: newPlaces(cfg.Budget),
 		peers: newPeers(cfg.Dial), lost: newLostSet(cfg.LostFor), distrusted: newLostSet(distrustFor), doubted: newLostSet(cfg.LostFor),
 		upload: limiter(cfg.Upload), download: limiter(cfg.Download),
@@ -116,6 +125,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Engine, error) {
 		leaving: make(map[oci.Digest]*task), writing: semaphore.NewWeighted(max(cfg.Budget/8, maxMessage)),
 	}
 	e.holders, e.leases = newHolders(e), newLeases(e, parts.Lease)
+	if parts.Secure != nil {
+		e.peers.sealer = &sealer{parts.Secure, newIOBuffers(), e.refusedPeer}
+	}
 	return e, nil
 }
 

@@ -80,9 +80,9 @@ func (e *Engine) AskMembers(ctx context.Context, q Question) []Answer {
 			if err != nil {
 				return nil
 			}
-			reply, err := p.Document(ctx, wireQuestion(q), grpc.MaxCallRecvMsgSize(maxDocument))
+			reply, err := p.Document(ctx, e.wireQuestion(q), grpc.MaxCallRecvMsgSize(maxDocument))
 			if err != nil && ctx.Err() == nil && e.reachable(ctx, n) { // it has just started, or the connection was old
-				reply, err = p.Document(ctx, wireQuestion(q), grpc.MaxCallRecvMsgSize(maxDocument))
+				reply, err = p.Document(ctx, e.wireQuestion(q), grpc.MaxCallRecvMsgSize(maxDocument))
 			}
 			if err != nil {
 				return nil

@@ -231,13 +231,14 @@ func (t *task) neighbours() int32 {
 
 // application is what a node says when it registers.
 func (t *task) application(lost []string) *transferpb.RegisterRequest {
+	right := t.e.rightOf(t.repository())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	me := t.e.cfg.Self
 	q := &transferpb.RegisterRequest{
 		Ahead: !t.wanted.Load(), Digest: t.digest.String(), Upstream: t.repo.Upstream, Repository: t.repo.Path, Size: t.claimed,
 		Node: &transferpb.Node{Id: me.ID, Address: me.Address, Zone: me.Zone}, Lost: lost, Tried: t.tried,
-		RingHash: t.e.directory.View().Hash(),
+		RingHash: t.e.directory.View().Hash(), Right: right,
 	}
 	if t.list != nil {
 		q.Neighbours = int32(t.fetcher.Peers())

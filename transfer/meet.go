@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/pullonce/pullonce/internal/peerid"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -34,6 +35,9 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 	if err != nil || q.GetNode().GetId() == "" {
 		return status.Error(codes.InvalidArgument, "no digest or no node")
 	}
+	if err := peerid.Check(stream.Context(), q.GetNode().GetId()); err != nil {
+		return err
+	}
 	_, done, err := e.enter()
 	if err != nil {
 		return status.Error(codes.Unavailable, "not running")
@@ -47,6 +51,7 @@ func (e *Engine) Register(stream transferpb.Transfer_RegisterServer) error {
 		return err
 	}
 	repo := repositoryOf(q)
+	e.hearRight(repo, q.GetRight())
 	later := e.listenTo(stream)
 	for {
 		t, redirect, err := e.meetingPoint(d, repo, q)

@@ -36,7 +36,7 @@ var protoUsers = []string{"transfer", "catalog", "copies", "gossip", "trust", "a
 // may import oci.
 var helpers = map[string][]string{
 	// A whole farm in one process is put together as cmd/p2pd does it.
-	"internal/testfarm": {"node", "adminapi", "gossip", "ring", "upstream", "oci"},
+	"internal/testfarm": {"node", "adminapi", "gossip", "ring", "upstream", "access", "trust", "oci"},
 	// Farms of processes are watched through their admin API.
 	"internal/procfarm": {"adminapi", "oci"},
 	"internal/netfarm":  {"adminapi", "oci"},

@@ -26,6 +26,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Standing says who may read a repository of an upstream.
+type Standing int32
+
+const (
+	Standing_STANDING_UNSPECIFIED Standing = 0 // not known
+	Standing_STANDING_PUBLIC      Standing = 1 // the upstream gives it to everybody
+	Standing_STANDING_PRIVATE     Standing = 2 // it wants to know who asks
+)
+
+// Enum value maps for Standing.
+var (
+	Standing_name = map[int32]string{
+		0: "STANDING_UNSPECIFIED",
+		1: "STANDING_PUBLIC",
+		2: "STANDING_PRIVATE",
+	}
+	Standing_value = map[string]int32{
+		"STANDING_UNSPECIFIED": 0,
+		"STANDING_PUBLIC":      1,
+		"STANDING_PRIVATE":     2,
+	}
+)
+
+func (x Standing) Enum() *Standing {
+	p := new(Standing)
+	*p = x
+	return p
+}
+
+func (x Standing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Standing) Descriptor() protoreflect.EnumDescriptor {
+	return file_proto_transfer_transfer_proto_enumTypes[0].Descriptor()
+}
+
+func (Standing) Type() protoreflect.EnumType {
+	return &file_proto_transfer_transfer_proto_enumTypes[0]
+}
+
+func (x Standing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Standing.Descriptor instead.
+func (Standing) EnumDescriptor() ([]byte, []int) {
+	return file_proto_transfer_transfer_proto_rawDescGZIP(), []int{0}
+}
+
 type Error_Code int32
 
 const (
@@ -83,11 +133,11 @@ func (x Error_Code) String() string {
 }
 
 func (Error_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_proto_transfer_transfer_proto_enumTypes[0].Descriptor()
+	return file_proto_transfer_transfer_proto_enumTypes[1].Descriptor()
 }
 
 func (Error_Code) Type() protoreflect.EnumType {
-	return &file_proto_transfer_transfer_proto_enumTypes[0]
+	return &file_proto_transfer_transfer_proto_enumTypes[1]
 }
 
 func (x Error_Code) Number() protoreflect.EnumNumber {
@@ -135,11 +185,11 @@ func (x PieceReply_Status) String() string {
 }
 
 func (PieceReply_Status) Descriptor() protoreflect.EnumDescriptor {
-	return file_proto_transfer_transfer_proto_enumTypes[1].Descriptor()
+	return file_proto_transfer_transfer_proto_enumTypes[2].Descriptor()
 }
 
 func (PieceReply_Status) Type() protoreflect.EnumType {
-	return &file_proto_transfer_transfer_proto_enumTypes[1]
+	return &file_proto_transfer_transfer_proto_enumTypes[2]
 }
 
 func (x PieceReply_Status) Number() protoreflect.EnumNumber {
@@ -160,6 +210,8 @@ const (
 	DocumentRequest_KIND_CONFIRM     DocumentRequest_Kind = 3 // reference is a blob's digest; does the repository have it? the reply's size
 	DocumentRequest_KIND_TAGS        DocumentRequest_Kind = 4 // n, last
 	DocumentRequest_KIND_REFERRERS   DocumentRequest_Kind = 5 // reference is a digest; artifact type in last
+	DocumentRequest_KIND_STANDING    DocumentRequest_Kind = 6 // may everybody read the repository? reference is a tag or digest of it, or empty; the reply's standing
+	DocumentRequest_KIND_CHECK       DocumentRequest_Kind = 7 // may who has right read the repository? reference as above
 )
 
 // Enum value maps for DocumentRequest_Kind.
@@ -171,6 +223,8 @@ var (
 		3: "KIND_CONFIRM",
 		4: "KIND_TAGS",
 		5: "KIND_REFERRERS",
+		6: "KIND_STANDING",
+		7: "KIND_CHECK",
 	}
 	DocumentRequest_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -179,6 +233,8 @@ var (
 		"KIND_CONFIRM":     3,
 		"KIND_TAGS":        4,
 		"KIND_REFERRERS":   5,
+		"KIND_STANDING":    6,
+		"KIND_CHECK":       7,
 	}
 )
 
@@ -193,11 +249,11 @@ func (x DocumentRequest_Kind) String() string {
 }
 
 func (DocumentRequest_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_proto_transfer_transfer_proto_enumTypes[2].Descriptor()
+	return file_proto_transfer_transfer_proto_enumTypes[3].Descriptor()
 }
 
 func (DocumentRequest_Kind) Type() protoreflect.EnumType {
-	return &file_proto_transfer_transfer_proto_enumTypes[2]
+	return &file_proto_transfer_transfer_proto_enumTypes[3]
 }
 
 func (x DocumentRequest_Kind) Number() protoreflect.EnumNumber {
@@ -426,6 +482,7 @@ type RegisterRequest struct {
 	Tried         []string               `protobuf:"bytes,15,rep,name=tried,proto3" json:"tried,omitempty"`            // nodes that were found to be without the blob
 	Ahead         bool                   `protobuf:"varint,16,opt,name=ahead,proto3" json:"ahead,omitempty"`           // no client waits for the blob yet
 	Wanted        bool                   `protobuf:"varint,17,opt,name=wanted,proto3" json:"wanted,omitempty"`         // later requests: one does now
+	Right         string                 `protobuf:"bytes,18,opt,name=right,proto3" json:"right,omitempty"`            // in whose name the upstream may be asked for the repository; "": the farm's own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -577,6 +634,13 @@ func (x *RegisterRequest) GetWanted() bool {
 		return x.Wanted
 	}
 	return false
+}
+
+func (x *RegisterRequest) GetRight() string {
+	if x != nil {
+		return x.Right
+	}
+	return ""
 }
 
 type RegisterReply struct {
@@ -887,6 +951,7 @@ type RangeRequest struct {
 	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"` // bytes of the blob, as its repository has confirmed
 	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
 	Length        int64                  `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"` // at most 1 MiB
+	Right         string                 `protobuf:"bytes,7,opt,name=right,proto3" json:"right,omitempty"`    // as in RegisterRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -961,6 +1026,13 @@ func (x *RangeRequest) GetLength() int64 {
 		return x.Length
 	}
 	return 0
+}
+
+func (x *RangeRequest) GetRight() string {
+	if x != nil {
+		return x.Right
+	}
+	return ""
 }
 
 type PieceReply struct {
@@ -1496,7 +1568,9 @@ type DocumentRequest struct {
 	N             int32                  `protobuf:"varint,5,opt,name=n,proto3" json:"n,omitempty"`
 	Last          string                 `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`
 	Accept        []string               `protobuf:"bytes,7,rep,name=accept,proto3" json:"accept,omitempty"`
-	Held          bool                   `protobuf:"varint,8,opt,name=held,proto3" json:"held,omitempty"` // only what the node has already is wanted: it asks nobody for it
+	Held          bool                   `protobuf:"varint,8,opt,name=held,proto3" json:"held,omitempty"`  // only what the node has already is wanted: it asks nobody for it
+	Right         string                 `protobuf:"bytes,9,opt,name=right,proto3" json:"right,omitempty"` // as in RegisterRequest
+	Blob          bool                   `protobuf:"varint,10,opt,name=blob,proto3" json:"blob,omitempty"` // of standing and check: reference is a blob's digest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1587,6 +1661,20 @@ func (x *DocumentRequest) GetHeld() bool {
 	return false
 }
 
+func (x *DocumentRequest) GetRight() string {
+	if x != nil {
+		return x.Right
+	}
+	return ""
+}
+
+func (x *DocumentRequest) GetBlob() bool {
+	if x != nil {
+		return x.Blob
+	}
+	return false
+}
+
 type DocumentReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Error         *Error                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
@@ -1597,9 +1685,10 @@ type DocumentReply struct {
 	Link          string                 `protobuf:"bytes,6,opt,name=link,proto3" json:"link,omitempty"`
 	Stale         bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
 	Filtered      bool                   `protobuf:"varint,8,opt,name=filtered,proto3" json:"filtered,omitempty"`
-	FreshMs       int64                  `protobuf:"varint,9,opt,name=fresh_ms,json=freshMs,proto3" json:"fresh_ms,omitempty"` // how long the answer may be taken for true without asking again
-	AgeMs         int64                  `protobuf:"varint,10,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`      // how long ago the upstream gave the answer
-	Linked        bool                   `protobuf:"varint,11,opt,name=linked,proto3" json:"linked,omitempty"`                 // the repository itself has confirmed what the answer names
+	FreshMs       int64                  `protobuf:"varint,9,opt,name=fresh_ms,json=freshMs,proto3" json:"fresh_ms,omitempty"`                     // how long the answer may be taken for true without asking again
+	AgeMs         int64                  `protobuf:"varint,10,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`                          // how long ago the upstream gave the answer
+	Linked        bool                   `protobuf:"varint,11,opt,name=linked,proto3" json:"linked,omitempty"`                                     // the repository itself has confirmed what the answer names
+	Standing      Standing               `protobuf:"varint,12,opt,name=standing,proto3,enum=pullonce.transfer.Standing" json:"standing,omitempty"` // of the repository
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1709,6 +1798,13 @@ func (x *DocumentReply) GetLinked() bool {
 		return x.Linked
 	}
 	return false
+}
+
+func (x *DocumentReply) GetStanding() Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return Standing_STANDING_UNSPECIFIED
 }
 
 type PingRequest struct {
@@ -1996,7 +2092,7 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
-	"\x04zone\x18\x03 \x01(\tR\x04zone\"\xea\x03\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\"\x80\x04\n" +
 	"\x0fRegisterRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1a\n" +
 	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x1e\n" +
@@ -2019,7 +2115,8 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"neighbours\x12\x14\n" +
 	"\x05tried\x18\x0f \x03(\tR\x05tried\x12\x14\n" +
 	"\x05ahead\x18\x10 \x01(\bR\x05ahead\x12\x16\n" +
-	"\x06wanted\x18\x11 \x01(\bR\x06wanted\"\xf1\x02\n" +
+	"\x06wanted\x18\x11 \x01(\bR\x06wanted\x12\x14\n" +
+	"\x05right\x18\x12 \x01(\tR\x05right\"\xf1\x02\n" +
 	"\rRegisterReply\x12.\n" +
 	"\x05error\x18\x01 \x01(\v2\x18.pullonce.transfer.ErrorR\x05error\x12\x16\n" +
 	"\x06inline\x18\x02 \x01(\fR\x06inline\x12\x1b\n" +
@@ -2049,7 +2146,7 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x05piece\x18\x03 \x01(\x05R\x05piece\x12\x12\n" +
 	"\x04node\x18\x04 \x01(\tR\x04node\x12\x12\n" +
 	"\x04lone\x18\x05 \x01(\bR\x04lone\x12\x16\n" +
-	"\x06urgent\x18\x06 \x01(\bR\x06urgent\"\xa6\x01\n" +
+	"\x06urgent\x18\x06 \x01(\bR\x06urgent\"\xbc\x01\n" +
 	"\fRangeRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1a\n" +
 	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x1e\n" +
@@ -2058,7 +2155,8 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"repository\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x16\n" +
 	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x16\n" +
-	"\x06length\x18\x06 \x01(\x03R\x06length\"\xf7\x01\n" +
+	"\x06length\x18\x06 \x01(\x03R\x06length\x12\x14\n" +
+	"\x05right\x18\a \x01(\tR\x05right\"\xf7\x01\n" +
 	"\n" +
 	"PieceReply\x12<\n" +
 	"\x06status\x18\x01 \x01(\x0e2$.pullonce.transfer.PieceReply.StatusR\x06status\x12\x12\n" +
@@ -2109,7 +2207,7 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\adigests\x18\x02 \x03(\tR\adigests\"(\n" +
 	"\fMayDropReply\x12\x18\n" +
-	"\adigests\x18\x01 \x03(\tR\adigests\"\xee\x02\n" +
+	"\adigests\x18\x01 \x03(\tR\adigests\"\xbc\x03\n" +
 	"\x0fDocumentRequest\x12;\n" +
 	"\x04kind\x18\x01 \x01(\x0e2'.pullonce.transfer.DocumentRequest.KindR\x04kind\x12\x1a\n" +
 	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x1e\n" +
@@ -2120,14 +2218,20 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x01n\x18\x05 \x01(\x05R\x01n\x12\x12\n" +
 	"\x04last\x18\x06 \x01(\tR\x04last\x12\x16\n" +
 	"\x06accept\x18\a \x03(\tR\x06accept\x12\x12\n" +
-	"\x04held\x18\b \x01(\bR\x04held\"v\n" +
+	"\x04held\x18\b \x01(\bR\x04held\x12\x14\n" +
+	"\x05right\x18\t \x01(\tR\x05right\x12\x12\n" +
+	"\x04blob\x18\n" +
+	" \x01(\bR\x04blob\"\x99\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fKIND_RESOLVE\x10\x01\x12\x11\n" +
 	"\rKIND_MANIFEST\x10\x02\x12\x10\n" +
 	"\fKIND_CONFIRM\x10\x03\x12\r\n" +
 	"\tKIND_TAGS\x10\x04\x12\x12\n" +
-	"\x0eKIND_REFERRERS\x10\x05\"\xae\x02\n" +
+	"\x0eKIND_REFERRERS\x10\x05\x12\x11\n" +
+	"\rKIND_STANDING\x10\x06\x12\x0e\n" +
+	"\n" +
+	"KIND_CHECK\x10\a\"\xe7\x02\n" +
 	"\rDocumentReply\x12.\n" +
 	"\x05error\x18\x01 \x01(\v2\x18.pullonce.transfer.ErrorR\x05error\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1d\n" +
@@ -2141,13 +2245,18 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\bfresh_ms\x18\t \x01(\x03R\afreshMs\x12\x15\n" +
 	"\x06age_ms\x18\n" +
 	" \x01(\x03R\x05ageMs\x12\x16\n" +
-	"\x06linked\x18\v \x01(\bR\x06linked\"\r\n" +
+	"\x06linked\x18\v \x01(\bR\x06linked\x127\n" +
+	"\bstanding\x18\f \x01(\x0e2\x1b.pullonce.transfer.StandingR\bstanding\"\r\n" +
 	"\vPingRequest\"\x1f\n" +
 	"\tPingReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\xd3\x06\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json*O\n" +
+	"\bStanding\x12\x18\n" +
+	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fSTANDING_PUBLIC\x10\x01\x12\x14\n" +
+	"\x10STANDING_PRIVATE\x10\x022\xd3\x06\n" +
 	"\bTransfer\x12T\n" +
 	"\bRegister\x12\".pullonce.transfer.RegisterRequest\x1a .pullonce.transfer.RegisterReply(\x010\x01\x12B\n" +
 	"\bExchange\x12\x18.pullonce.transfer.Haves\x1a\x18.pullonce.transfer.Haves(\x010\x01\x12G\n" +
@@ -2173,81 +2282,83 @@ func file_proto_transfer_transfer_proto_rawDescGZIP() []byte {
 	return file_proto_transfer_transfer_proto_rawDescData
 }
 
-var file_proto_transfer_transfer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_proto_transfer_transfer_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_proto_transfer_transfer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_proto_transfer_transfer_proto_goTypes = []any{
-	(Error_Code)(0),               // 0: pullonce.transfer.Error.Code
-	(PieceReply_Status)(0),        // 1: pullonce.transfer.PieceReply.Status
-	(DocumentRequest_Kind)(0),     // 2: pullonce.transfer.DocumentRequest.Kind
-	(*Error)(nil),                 // 3: pullonce.transfer.Error
-	(*ListHeader)(nil),            // 4: pullonce.transfer.ListHeader
-	(*Node)(nil),                  // 5: pullonce.transfer.Node
-	(*RegisterRequest)(nil),       // 6: pullonce.transfer.RegisterRequest
-	(*RegisterReply)(nil),         // 7: pullonce.transfer.RegisterReply
-	(*Haves)(nil),                 // 8: pullonce.transfer.Haves
-	(*PieceRequest)(nil),          // 9: pullonce.transfer.PieceRequest
-	(*RangeRequest)(nil),          // 10: pullonce.transfer.RangeRequest
-	(*PieceReply)(nil),            // 11: pullonce.transfer.PieceReply
-	(*PushRequest)(nil),           // 12: pullonce.transfer.PushRequest
-	(*PushReply)(nil),             // 13: pullonce.transfer.PushReply
-	(*HoldingsRequest)(nil),       // 14: pullonce.transfer.HoldingsRequest
-	(*HoldingsReply)(nil),         // 15: pullonce.transfer.HoldingsReply
-	(*AnnounceRequest)(nil),       // 16: pullonce.transfer.AnnounceRequest
-	(*AnnounceReply)(nil),         // 17: pullonce.transfer.AnnounceReply
-	(*MayDropRequest)(nil),        // 18: pullonce.transfer.MayDropRequest
-	(*MayDropReply)(nil),          // 19: pullonce.transfer.MayDropReply
-	(*DocumentRequest)(nil),       // 20: pullonce.transfer.DocumentRequest
-	(*DocumentReply)(nil),         // 21: pullonce.transfer.DocumentReply
-	(*PingRequest)(nil),           // 22: pullonce.transfer.PingRequest
-	(*PingReply)(nil),             // 23: pullonce.transfer.PingReply
-	(*StatusRequest)(nil),         // 24: pullonce.transfer.StatusRequest
-	(*StatusReply)(nil),           // 25: pullonce.transfer.StatusReply
-	(*HoldingsReply_Holding)(nil), // 26: pullonce.transfer.HoldingsReply.Holding
-	nil,                           // 27: pullonce.transfer.HoldingsReply.HoldingsEntry
+	(Standing)(0),                 // 0: pullonce.transfer.Standing
+	(Error_Code)(0),               // 1: pullonce.transfer.Error.Code
+	(PieceReply_Status)(0),        // 2: pullonce.transfer.PieceReply.Status
+	(DocumentRequest_Kind)(0),     // 3: pullonce.transfer.DocumentRequest.Kind
+	(*Error)(nil),                 // 4: pullonce.transfer.Error
+	(*ListHeader)(nil),            // 5: pullonce.transfer.ListHeader
+	(*Node)(nil),                  // 6: pullonce.transfer.Node
+	(*RegisterRequest)(nil),       // 7: pullonce.transfer.RegisterRequest
+	(*RegisterReply)(nil),         // 8: pullonce.transfer.RegisterReply
+	(*Haves)(nil),                 // 9: pullonce.transfer.Haves
+	(*PieceRequest)(nil),          // 10: pullonce.transfer.PieceRequest
+	(*RangeRequest)(nil),          // 11: pullonce.transfer.RangeRequest
+	(*PieceReply)(nil),            // 12: pullonce.transfer.PieceReply
+	(*PushRequest)(nil),           // 13: pullonce.transfer.PushRequest
+	(*PushReply)(nil),             // 14: pullonce.transfer.PushReply
+	(*HoldingsRequest)(nil),       // 15: pullonce.transfer.HoldingsRequest
+	(*HoldingsReply)(nil),         // 16: pullonce.transfer.HoldingsReply
+	(*AnnounceRequest)(nil),       // 17: pullonce.transfer.AnnounceRequest
+	(*AnnounceReply)(nil),         // 18: pullonce.transfer.AnnounceReply
+	(*MayDropRequest)(nil),        // 19: pullonce.transfer.MayDropRequest
+	(*MayDropReply)(nil),          // 20: pullonce.transfer.MayDropReply
+	(*DocumentRequest)(nil),       // 21: pullonce.transfer.DocumentRequest
+	(*DocumentReply)(nil),         // 22: pullonce.transfer.DocumentReply
+	(*PingRequest)(nil),           // 23: pullonce.transfer.PingRequest
+	(*PingReply)(nil),             // 24: pullonce.transfer.PingReply
+	(*StatusRequest)(nil),         // 25: pullonce.transfer.StatusRequest
+	(*StatusReply)(nil),           // 26: pullonce.transfer.StatusReply
+	(*HoldingsReply_Holding)(nil), // 27: pullonce.transfer.HoldingsReply.Holding
+	nil,                           // 28: pullonce.transfer.HoldingsReply.HoldingsEntry
 }
 var file_proto_transfer_transfer_proto_depIdxs = []int32{
-	0,  // 0: pullonce.transfer.Error.code:type_name -> pullonce.transfer.Error.Code
-	5,  // 1: pullonce.transfer.RegisterRequest.node:type_name -> pullonce.transfer.Node
-	4,  // 2: pullonce.transfer.RegisterRequest.list:type_name -> pullonce.transfer.ListHeader
-	3,  // 3: pullonce.transfer.RegisterReply.error:type_name -> pullonce.transfer.Error
-	4,  // 4: pullonce.transfer.RegisterReply.list:type_name -> pullonce.transfer.ListHeader
-	5,  // 5: pullonce.transfer.RegisterReply.neighbours:type_name -> pullonce.transfer.Node
-	5,  // 6: pullonce.transfer.Haves.node:type_name -> pullonce.transfer.Node
-	4,  // 7: pullonce.transfer.Haves.header:type_name -> pullonce.transfer.ListHeader
-	1,  // 8: pullonce.transfer.PieceReply.status:type_name -> pullonce.transfer.PieceReply.Status
-	3,  // 9: pullonce.transfer.PieceReply.error:type_name -> pullonce.transfer.Error
-	27, // 10: pullonce.transfer.HoldingsReply.holdings:type_name -> pullonce.transfer.HoldingsReply.HoldingsEntry
-	2,  // 11: pullonce.transfer.DocumentRequest.kind:type_name -> pullonce.transfer.DocumentRequest.Kind
-	3,  // 12: pullonce.transfer.DocumentReply.error:type_name -> pullonce.transfer.Error
-	4,  // 13: pullonce.transfer.HoldingsReply.Holding.list:type_name -> pullonce.transfer.ListHeader
-	26, // 14: pullonce.transfer.HoldingsReply.HoldingsEntry.value:type_name -> pullonce.transfer.HoldingsReply.Holding
-	6,  // 15: pullonce.transfer.Transfer.Register:input_type -> pullonce.transfer.RegisterRequest
-	8,  // 16: pullonce.transfer.Transfer.Exchange:input_type -> pullonce.transfer.Haves
-	9,  // 17: pullonce.transfer.Transfer.Piece:input_type -> pullonce.transfer.PieceRequest
-	10, // 18: pullonce.transfer.Transfer.Range:input_type -> pullonce.transfer.RangeRequest
-	12, // 19: pullonce.transfer.Transfer.Push:input_type -> pullonce.transfer.PushRequest
-	14, // 20: pullonce.transfer.Transfer.Holdings:input_type -> pullonce.transfer.HoldingsRequest
-	16, // 21: pullonce.transfer.Transfer.Announce:input_type -> pullonce.transfer.AnnounceRequest
-	18, // 22: pullonce.transfer.Transfer.MayDrop:input_type -> pullonce.transfer.MayDropRequest
-	20, // 23: pullonce.transfer.Transfer.Document:input_type -> pullonce.transfer.DocumentRequest
-	22, // 24: pullonce.transfer.Transfer.Ping:input_type -> pullonce.transfer.PingRequest
-	24, // 25: pullonce.transfer.Transfer.Status:input_type -> pullonce.transfer.StatusRequest
-	7,  // 26: pullonce.transfer.Transfer.Register:output_type -> pullonce.transfer.RegisterReply
-	8,  // 27: pullonce.transfer.Transfer.Exchange:output_type -> pullonce.transfer.Haves
-	11, // 28: pullonce.transfer.Transfer.Piece:output_type -> pullonce.transfer.PieceReply
-	11, // 29: pullonce.transfer.Transfer.Range:output_type -> pullonce.transfer.PieceReply
-	13, // 30: pullonce.transfer.Transfer.Push:output_type -> pullonce.transfer.PushReply
-	15, // 31: pullonce.transfer.Transfer.Holdings:output_type -> pullonce.transfer.HoldingsReply
-	17, // 32: pullonce.transfer.Transfer.Announce:output_type -> pullonce.transfer.AnnounceReply
-	19, // 33: pullonce.transfer.Transfer.MayDrop:output_type -> pullonce.transfer.MayDropReply
-	21, // 34: pullonce.transfer.Transfer.Document:output_type -> pullonce.transfer.DocumentReply
-	23, // 35: pullonce.transfer.Transfer.Ping:output_type -> pullonce.transfer.PingReply
-	25, // 36: pullonce.transfer.Transfer.Status:output_type -> pullonce.transfer.StatusReply
-	26, // [26:37] is the sub-list for method output_type
-	15, // [15:26] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	1,  // 0: pullonce.transfer.Error.code:type_name -> pullonce.transfer.Error.Code
+	6,  // 1: pullonce.transfer.RegisterRequest.node:type_name -> pullonce.transfer.Node
+	5,  // 2: pullonce.transfer.RegisterRequest.list:type_name -> pullonce.transfer.ListHeader
+	4,  // 3: pullonce.transfer.RegisterReply.error:type_name -> pullonce.transfer.Error
+	5,  // 4: pullonce.transfer.RegisterReply.list:type_name -> pullonce.transfer.ListHeader
+	6,  // 5: pullonce.transfer.RegisterReply.neighbours:type_name -> pullonce.transfer.Node
+	6,  // 6: pullonce.transfer.Haves.node:type_name -> pullonce.transfer.Node
+	5,  // 7: pullonce.transfer.Haves.header:type_name -> pullonce.transfer.ListHeader
+	2,  // 8: pullonce.transfer.PieceReply.status:type_name -> pullonce.transfer.PieceReply.Status
+	4,  // 9: pullonce.transfer.PieceReply.error:type_name -> pullonce.transfer.Error
+	28, // 10: pullonce.transfer.HoldingsReply.holdings:type_name -> pullonce.transfer.HoldingsReply.HoldingsEntry
+	3,  // 11: pullonce.transfer.DocumentRequest.kind:type_name -> pullonce.transfer.DocumentRequest.Kind
+	4,  // 12: pullonce.transfer.DocumentReply.error:type_name -> pullonce.transfer.Error
+	0,  // 13: pullonce.transfer.DocumentReply.standing:type_name -> pullonce.transfer.Standing
+	5,  // 14: pullonce.transfer.HoldingsReply.Holding.list:type_name -> pullonce.transfer.ListHeader
+	27, // 15: pullonce.transfer.HoldingsReply.HoldingsEntry.value:type_name -> pullonce.transfer.HoldingsReply.Holding
+	7,  // 16: pullonce.transfer.Transfer.Register:input_type -> pullonce.transfer.RegisterRequest
+	9,  // 17: pullonce.transfer.Transfer.Exchange:input_type -> pullonce.transfer.Haves
+	10, // 18: pullonce.transfer.Transfer.Piece:input_type -> pullonce.transfer.PieceRequest
+	11, // 19: pullonce.transfer.Transfer.Range:input_type -> pullonce.transfer.RangeRequest
+	13, // 20: pullonce.transfer.Transfer.Push:input_type -> pullonce.transfer.PushRequest
+	15, // 21: pullonce.transfer.Transfer.Holdings:input_type -> pullonce.transfer.HoldingsRequest
+	17, // 22: pullonce.transfer.Transfer.Announce:input_type -> pullonce.transfer.AnnounceRequest
+	19, // 23: pullonce.transfer.Transfer.MayDrop:input_type -> pullonce.transfer.MayDropRequest
+	21, // 24: pullonce.transfer.Transfer.Document:input_type -> pullonce.transfer.DocumentRequest
+	23, // 25: pullonce.transfer.Transfer.Ping:input_type -> pullonce.transfer.PingRequest
+	25, // 26: pullonce.transfer.Transfer.Status:input_type -> pullonce.transfer.StatusRequest
+	8,  // 27: pullonce.transfer.Transfer.Register:output_type -> pullonce.transfer.RegisterReply
+	9,  // 28: pullonce.transfer.Transfer.Exchange:output_type -> pullonce.transfer.Haves
+	12, // 29: pullonce.transfer.Transfer.Piece:output_type -> pullonce.transfer.PieceReply
+	12, // 30: pullonce.transfer.Transfer.Range:output_type -> pullonce.transfer.PieceReply
+	14, // 31: pullonce.transfer.Transfer.Push:output_type -> pullonce.transfer.PushReply
+	16, // 32: pullonce.transfer.Transfer.Holdings:output_type -> pullonce.transfer.HoldingsReply
+	18, // 33: pullonce.transfer.Transfer.Announce:output_type -> pullonce.transfer.AnnounceReply
+	20, // 34: pullonce.transfer.Transfer.MayDrop:output_type -> pullonce.transfer.MayDropReply
+	22, // 35: pullonce.transfer.Transfer.Document:output_type -> pullonce.transfer.DocumentReply
+	24, // 36: pullonce.transfer.Transfer.Ping:output_type -> pullonce.transfer.PingReply
+	26, // 37: pullonce.transfer.Transfer.Status:output_type -> pullonce.transfer.StatusReply
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_proto_transfer_transfer_proto_init() }
@@ -2260,7 +2371,7 @@ func file_proto_transfer_transfer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_transfer_transfer_proto_rawDesc), len(file_proto_transfer_transfer_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,

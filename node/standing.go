@@ -1,0 +1,248 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/pullonce/pullonce/blobstore"
+	"github.com/pullonce/pullonce/oci"
+	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/upstream"
+)
+
+const (
+	// recordStanding is the kind under which the store keeps who may read a repository.
+	recordStanding = "standing"
+	// maxStandings bounds those at hand.
+	maxStandings = 20_000
+	// standingFor is after how long the upstream is asked again whether everybody may read a repository. While it cannot
+	// be asked what it said last holds.
+	standingFor = time.Hour
+)
+
+// A standing says who may read a repository of an upstream: everybody, or whom the upstream knows.
+type standing struct {
+	Public bool      `json:"public"`
+	At     time.Time `json:"at"` // when the upstream showed it
+}
+
+func (s standing) old() bool { return time.Since(s.At) > standingFor }
+
+// standings remembers what the upstreams have shown of their repositories, at hand and across a restart.
+type standings struct {
+	store  *blobstore.Store
+	atHand *otter.Cache[oci.Repository, standing]
+	log    *slog.Logger
+}
+
+func newStandings(store *blobstore.Store, log *slog.Logger) *standings {
+	return &standings{
+		store: store, log: log,
+		atHand: otter.Must(&otter.Options[oci.Repository, standing]{MaximumSize: maxStandings}),
+	}
+}
+
+// of is what is known of a repository, however old.
+func (s *standings) of(repo oci.Repository) (standing, bool) {
+	if known, ok := s.atHand.GetIfPresent(repo); ok {
+		return known, true
+	}
+	raw, _, err := s.store.Record(recordStanding, repo.String())
+	var known standing
+	if err != nil || json.Unmarshal(raw, &known) != nil {
+		return standing{}, false
+	}
+	s.atHand.Set(repo, known)
+	return known, true
+}
+
+// note remembers what the upstream has shown just now. What says the same as before is written down only now and then.
+func (s *standings) note(repo oci.Repository, public bool) {
+	now := standing{Public: public, At: time.Now()}
+	before, ok := s.of(repo)
+	if ok && before.Public == public && now.At.Sub(before.At) < standingFor/10 {
+		return
+	}
+	s.atHand.Set(repo, now)
+	raw, err := json.Marshal(now)
+	if err == nil {
+		err = s.store.PutRecord(recordStanding, repo.String(), raw, time.Time{})
+	}
+	if err != nil {
+		s.log.Warn("standing of a repository not kept", slog.String("repository", repo.String()), slog.Any("error", err))
+	}
+}
+
+// learn takes over what a peer said of a repository, or what its refusal shows.
+func (s *standings) learn(repo oci.Repository, a transfer.Answer, err error) {
+	switch {
+	case err == nil && a.Public:
+		s.note(repo, true)
+	case err == nil && a.Private, errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrDenied):
+		s.note(repo, false)
+	}
+}
+
+// fill completes an answer to a peer with who may read the repository, unless that is long ago: the peer takes it for new.
+func (s *standings) fill(repo oci.Repository, a transfer.Answer) transfer.Answer {
+	if known, ok := s.of(repo); ok && !known.old() {
+		a.Public, a.Private = known.Public, !known.Public
+	}
+	return a
+}
+
+// A probe is what a client asks for: with it the upstream is asked who may read the repository.
+type probe struct {
+	reference string // a tag, a digest, or "": the repository as a whole
+	blob      bool   // reference is a blob's digest
+}
+
+// ask is the question whether the repository can be read, put to c. ErrNotFound says nothing about that.
+func (p probe) ask(ctx context.Context, c *upstream.Client, repo oci.Repository) error {
+	var err error
+	switch {
+	case p.reference == "":
+		_, _, err = c.Tags(ctx, repo.Path, 1, "")
+	case p.blob:
+		var d oci.Digest
+		if d, err = oci.ParseDigest(p.reference); err == nil {
+			_, err = c.StatBlob(ctx, repo.Path, d)
+		}
+	default:
+		_, _, err = c.Resolve(ctx, repo.Path, p.reference, oci.ManifestTypes())
+	}
+	return err
+}
+
+func (p probe) question(kind transfer.Kind, repo oci.Repository) transfer.Question {
+	return transfer.Question{Kind: kind, Repository: repo, Reference: p.reference, Blob: p.blob}
+}
+
+func probeOf(q transfer.Question) probe { return probe{reference: q.Reference, blob: q.Blob} }
+
+// standing finds out who may read a repository of which that is not known here: from the node that owns the blob that a
+// client wants, which has just read it or has asked for it, or else from the one that owns the repository's name.
+func (n *Node) standing(ctx context.Context, repo oci.Repository, p probe) (standing, error) {
+	v, err := n.flights.do(ctx, "standing "+repo.String(), func(ctx context.Context) (any, error) {
+		if s, ok := n.standingByBlob(ctx, repo, p); ok {
+			return s, nil
+		}
+		return n.standingOfOwner(ctx, repo, p)
+	})
+	if err != nil {
+		return standing{}, err
+	}
+	return v.(standing), nil
+}
+
+// lookAfter asks again who may read a repository, beside what is going on.
+func (n *Node) lookAfter(ctx context.Context, repo oci.Repository, p probe) {
+	n.flights.begin(ctx, "standing "+repo.String(), func(ctx context.Context) (any, error) {
+		return n.standingOfOwner(ctx, repo, p)
+	})
+}
+
+func (n *Node) standingByBlob(ctx context.Context, repo oci.Repository, p probe) (standing, bool) {
+	d, err := oci.ParseDigest(p.reference)
+	if err != nil || !p.blob || n.awaitFarm(ctx) != nil {
+		return standing{}, false
+	}
+	q := transfer.Question{Kind: transfer.Confirm, Repository: repo, Reference: p.reference}
+	_, _ = n.ask(ctx, p.reference, q, func(ctx context.Context) (transfer.Answer, error) { // which learns
+		size, err := n.confirmHere(ctx, repo, d)
+		return n.standings.fill(repo, transfer.Answer{Digest: d, Size: size}), err
+	})
+	return n.standings.of(repo)
+}
+
+func (n *Node) standingOfOwner(ctx context.Context, repo oci.Repository, p probe) (standing, error) {
+	if err := n.awaitFarm(ctx); err != nil {
+		return standing{}, err
+	}
+	q := p.question(transfer.Standing, repo)
+	a, err := n.ask(ctx, repo.String(), q, func(ctx context.Context) (transfer.Answer, error) { return n.standingHere(ctx, q) })
+	if err != nil {
+		return standing{}, err
+	}
+	return standing{Public: a.Public, At: time.Now()}, nil
+}
+
+// standingHere asks the upstream, in nobody's name, unless that was done within the hour. What the question names may
+// not be there: then the list of tags tells. When the upstream cannot be asked all nodes are, for what they know.
+func (n *Node) standingHere(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
+	known, ok := n.standings.of(q.Repository)
+	if ok && !known.old() {
+		return n.standings.fill(q.Repository, transfer.Answer{}), nil
+	}
+	v, err := n.flights.do(ctx, "upstream standing "+q.Repository.String(), func(ctx context.Context) (any, error) {
+		public, shown, err := n.askEverybody(ctx, q.Repository, probeOf(q))
+		switch {
+		case shown:
+			n.standings.note(q.Repository, public)
+		case err == nil: // for now
+		case ok:
+			public = known.Public
+		default:
+			if public, ok = n.standingElsewhere(ctx, q); !ok {
+				return nil, err
+			}
+			n.standings.note(q.Repository, public)
+		}
+		return public, nil
+	})
+	if err != nil {
+		return transfer.Answer{}, err
+	}
+	return transfer.Answer{Public: v.(bool), Private: !v.(bool)}, nil
+}
+
+// askEverybody tells whether the upstream gives a repository to somebody whom it does not know. One that says that there
+// is no such thing, even of the list of tags, may hide what is private, or have nothing yet: that shows nothing.
+func (n *Node) askEverybody(ctx context.Context, repo oci.Repository, p probe) (public, shown bool, err error) {
+	client, err := n.upstreams.of(repo)
+	if err != nil {
+		return false, false, err
+	}
+	anonymous := client.As(upstream.Anonymous())
+	err = p.ask(ctx, anonymous, repo)
+	if missing(err) && p.reference != "" {
+		err = probe{}.ask(ctx, anonymous, repo)
+	}
+	switch {
+	case err == nil:
+		return true, true, nil
+	case refused(err):
+		return false, true, nil
+	case missing(err):
+		return false, false, nil
+	}
+	return false, false, fmt.Errorf("who may read %s: %w", repo, err)
+}
+
+// standingElsewhere is what the other nodes know of a repository. One that says that not everybody may read it is believed
+// before any that says otherwise.
+func (n *Node) standingElsewhere(ctx context.Context, q transfer.Question) (public, ok bool) {
+	for _, a := range n.engine.AskMembers(ctx, q) {
+		if a.Private {
+			return false, true
+		}
+		ok = ok || a.Public
+	}
+	return ok, ok
+}
+
+// refused tells whether an upstream will not give something to who asks.
+func refused(err error) bool {
+	return errors.Is(err, oci.ErrUnauthorized) || errors.Is(err, oci.ErrDenied)
+}
+
+// missing tells whether an upstream says that it has no such thing.
+func missing(err error) bool {
+	return errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrNameUnknown)
+}
