@@ -1,6 +1,7 @@
 package registryapi
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -40,6 +41,15 @@ type Config struct {
 	MaxHeaderBytes int
 	// MaxConnections bounds the connections open at once; one more is closed at once, not queued. Default 4096.
 	MaxConnections int
+
+	// Access decides about hosted repositories. Default nil: everybody may do everything with them.
+	Access Access
+	// BaseChallenge is the Bearer challenge that is sent to who asks /v2/ without credentials, by any name but the farm's
+	// own; "" sends none. Clients then ask the token service that it names, also for content of the upstream that it is
+	// of. Default nil: none.
+	BaseChallenge func() string
+	// TLS is what connections beyond loopback are encrypted by, see Listener. Default nil: not at all.
+	TLS *tls.Config
 }
 
 // Default is the configuration of a mirror of Docker Hub alone.

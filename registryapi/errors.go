@@ -1,6 +1,7 @@
 package registryapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pullonce/pullonce/access"
 	"github.com/pullonce/pullonce/oci"
 )
 
@@ -41,6 +43,8 @@ type failure struct {
 	message string
 	detail  string // of what the client sent; never what went wrong inside
 	retry   time.Duration
+	// challenge asks for credentials in WWW-Authenticate; "" for none.
+	challenge string
 	// unknown is the upstream that the client has named and that there is not; "" in all other failures.
 	unknown string
 }
@@ -64,6 +68,9 @@ func failureOf(err error, k kind) *failure {
 	if _, ok := errors.AsType[*oci.MismatchError](err); ok {
 		return &failure{status: http.StatusBadGateway, code: codeUnknown, message: "the upstream's bytes do not match the digest"}
 	}
+	if f := accessFailure(err); f != nil {
+		return f
+	}
 	for _, row := range failures {
 		if errors.Is(err, row.is) {
 			return row.answer
@@ -73,6 +80,26 @@ func failureOf(err error, k kind) *failure {
 		return notFound(k)
 	}
 	return &failure{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error"}
+}
+
+// accessFailure is the answer to who may not, nil for all other errors.
+func accessFailure(err error) *failure {
+	if unauthorized, ok := errors.AsType[*access.UnauthorizedError](err); ok {
+		return &failure{
+			status: http.StatusUnauthorized, code: codeUnauthorized, challenge: unauthorized.Challenge,
+			message: cmp.Or(unauthorized.Message, "authentication required"),
+		}
+	}
+	if denied, ok := errors.AsType[*access.DeniedError](err); ok {
+		return &failure{status: http.StatusForbidden, code: codeDenied, message: denied.Message}
+	}
+	if many, ok := errors.AsType[*access.TooManyLoginsError](err); ok {
+		return &failure{
+			status: http.StatusTooManyRequests, code: codeTooMany, message: "too many logins at once, or failed ones",
+			retry: max(many.RetryAfter, time.Second),
+		}
+	}
+	return nil
 }
 
 var failures = []struct {

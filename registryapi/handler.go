@@ -88,6 +88,11 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 			message: "this registry does not answer to that host name",
 		}
 	}
+	r, err := h.withCaller(r)
+	if err != nil {
+		h.refuseBody(w, r)
+		return err
+	}
 	if !pull && h.hosting != nil {
 		return h.push(w, r)
 	}
@@ -106,6 +111,9 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 	if q.repo.Upstream != "" {
 		w.Header().Set("OCI-Namespace", q.repo.Upstream)
 	}
+	if err := h.mayRead(r, q); err != nil {
+		return err
+	}
 	switch {
 	case h.hosted(q) && q.kind == kindReferrers:
 		return h.hostedReferrers(w, r, q)
@@ -116,8 +124,7 @@ func (h *Handler) serve(w *response, r *http.Request) error {
 	}
 	switch q.kind {
 	case kindBase:
-		h.base(w)
-		return nil
+		return h.base(w, r)
 	case kindManifest:
 		return h.manifest(w, r, q)
 	case kindBlob:
@@ -170,10 +177,14 @@ func linger(w *response, r *http.Request) {
 }
 
 // base answers the check by which clients find out that this is a registry.
-func (h *Handler) base(w *response) {
+func (h *Handler) base(w *response, r *http.Request) error {
+	if err := h.login(r); err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", "2")
 	_, _ = w.Write([]byte("{}"))
+	return nil
 }
 
 // limited bounds a call whose result is needed before the answer can begin.
@@ -195,6 +206,9 @@ func (h *Handler) fail(w *response, r *http.Request, err error) {
 	}
 	h.log.LogAttrs(r.Context(), level, "request failed", slog.String("method", r.Method),
 		slog.String("path", r.URL.Path), slog.Int("status", f.status), slog.Any("error", err))
+	if challenge := h.challengeFor(r, f.challenge); challenge != "" {
+		w.Header().Set("WWW-Authenticate", challenge)
+	}
 	f.write(w)
 }
 

@@ -55,6 +55,9 @@ func (h *Handler) pushed(w *response, r *http.Request, b *body) error {
 		return &failure{status: http.StatusForbidden, code: codeDenied, message: "web pages of other sites may not push"}
 	}
 	w.Header().Set("OCI-Namespace", q.repo.Upstream)
+	if err := h.mayPush(r, q); err != nil {
+		return err
+	}
 	return answer(w, r, push{request: q, pushQuery: p, body: b})
 }
 

@@ -1,12 +1,14 @@
 package registryapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
 
+	"github.com/pullonce/pullonce/access"
 	"github.com/pullonce/pullonce/oci"
 )
 
@@ -27,7 +29,7 @@ func (h *Handler) catalog(w *response, r *http.Request, q request) error {
 	if q.query.n == "" || n > 0 {
 		ctx, cancel := h.limited(r)
 		defer cancel()
-		paths, more, err := h.hosting.Repositories(ctx, pageOf(n), trimPrefix(q.query.last, prefix))
+		paths, more, err := h.listed(ctx, pageOf(n), trimPrefix(q.query.last, prefix))
 		if err != nil {
 			return because(ctx, err)
 		}
@@ -39,6 +41,44 @@ func (h *Handler) catalog(w *response, r *http.Request, q request) error {
 	return writeList(w, struct {
 		Repositories []string `json:"repositories"`
 	}{names})
+}
+
+// listed is the page of hosted repositories after last that the caller of ctx sees: at most n, and whether there are
+// more. Neither tells anything of those that he does not see.
+func (h *Handler) listed(ctx context.Context, n int, last string) (page []string, more bool, err error) {
+	if h.cfg.Access == nil {
+		return h.hosting.Repositories(ctx, n, last)
+	}
+	if c := access.CallerOf(ctx); c.Authorization != "" {
+		if err := h.cfg.Access.Login(ctx, c); err != nil {
+			return nil, false, err
+		}
+	}
+	if h.everywhere(ctx, access.List) {
+		return h.hosting.Repositories(ctx, n, last)
+	}
+	for {
+		paths, more, err := h.hosting.Repositories(ctx, maxPage, last)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, path := range paths {
+			err := h.allow(ctx, path, access.List)
+			if err != nil && !errors.Is(err, oci.ErrUnauthorized) && !errors.Is(err, oci.ErrDenied) {
+				return nil, false, err
+			}
+			if err == nil && len(page) == n {
+				return page, true, nil
+			}
+			if err == nil {
+				page = append(page, path)
+			}
+		}
+		if ctx.Err() != nil || !more || len(paths) == 0 {
+			return page, false, ctx.Err()
+		}
+		last = paths[len(paths)-1]
+	}
 }
 
 func trimPrefix(last, prefix string) string {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/pullonce/pullonce/access"
 	"github.com/pullonce/pullonce/oci"
 )
 
@@ -52,6 +53,9 @@ func (h *Handler) mount(r *http.Request, p push) (bool, error) {
 			return false, nil
 		}
 	}
+	if ok, err := h.mayMount(r, from); err != nil || !ok {
+		return false, err
+	}
 	ctx, cancel := h.committing(r)
 	defer cancel()
 	mounted, err := h.hosting.Mount(ctx, p.repo, from, p.mount)
@@ -62,6 +66,23 @@ func (h *Handler) mount(r *http.Request, p push) (bool, error) {
 		return false, because(ctx, err)
 	}
 	return mounted, nil
+}
+
+// mayMount tells whether what from has may be mounted elsewhere: by who may read it. The zero from may be any.
+func (h *Handler) mayMount(r *http.Request, from oci.Repository) (bool, error) {
+	ctx, cancel := h.limited(r)
+	defer cancel()
+	if from == (oci.Repository{}) {
+		return h.everywhere(ctx, access.Read), nil
+	}
+	if from.Upstream != h.hosting.Prefix() {
+		return false, nil
+	}
+	err := h.allow(ctx, from.Path, access.Read)
+	if errors.Is(err, oci.ErrUnauthorized) || errors.Is(err, oci.ErrDenied) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (h *Handler) commit(r *http.Request, u Upload, d oci.Digest) error {
@@ -174,6 +195,9 @@ func parseContentRange(text string) (first, n int64, ok bool) {
 func (h *Handler) uploadStatus(w *response, r *http.Request, q request) error {
 	if !h.hosted(q) {
 		return &failure{status: http.StatusNotFound, code: codeUploadUnknown, message: "upload unknown to registry"}
+	}
+	if err := h.mayPush(r, q); err != nil {
+		return err
 	}
 	if offset, ok := h.turns.offset(r.Context(), turnKey{q.repo, q.id}); ok {
 		return h.uploadAnswer(w, q, http.StatusNoContent, q.id, offset)

@@ -8,8 +8,8 @@ import (
 )
 
 // NewServer makes the server for a door: HTTP/1.1 with keep-alive, bounded in headers, times and connections. The
-// caller serves its listeners, which must give plain TCP connections for files to go out by sendfile, and shuts it
-// down. A connection beyond the limit is closed at once, since a client that is made to wait does not fall back.
+// caller serves its listeners, each as Listener gives it, and shuts it down: plain TCP connections, by which files go out
+// by sendfile, or TLS, whose handshake has ReadHeaderTimeout. A connection beyond the limit is closed at once, since a client that is made to wait does not fall back.
 func NewServer(cfg Config, handler http.Handler, log *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
