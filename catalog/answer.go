@@ -57,8 +57,9 @@ func answerQuestion(v View, q *catalogpb.Question) (*catalogpb.Answer, error) {
 	case catalogpb.Question_KIND_HOLDS:
 		a.Found = v.Holds(d)
 	case catalogpb.Question_KIND_SETTING:
-		a.Value = v.Setting(name)
-		a.Found = a.Value != nil
+		answerSetting(v, name, a)
+	case catalogpb.Question_KIND_SETTINGS:
+		answerSettings(v, q, a)
 	case catalogpb.Question_KIND_DESCRIBE:
 		return a, answerDescribe(v, q, a)
 	case catalogpb.Question_KIND_HOLDS_ALL:

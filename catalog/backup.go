@@ -113,7 +113,7 @@ func (c *Catalog) replace(ctx context.Context, s *state, force bool) error {
 	for item := range s.settings.all() {
 		next.settings.put(item)
 	}
-	next.settings.put(settingItem{forcedSetting, strconv.AppendInt(nil, time.Now().UnixNano(), 10)})
+	next.settings.put(settingItem{forcedSetting, strconv.AppendInt(nil, time.Now().UnixNano(), 10), next.index})
 	s = &next
 	var data bytes.Buffer
 	if _, err := (View{s}).WriteTo(&data); err != nil {

@@ -97,6 +97,8 @@ func actionOf(p *catalogpb.Command) (Action, error) {
 		return ReleaseLease{d, do.ReleaseLease.GetNode()}, err
 	case *catalogpb.Command_SetSetting:
 		return SetSetting{do.SetSetting.GetKey(), do.SetSetting.GetValue()}, nil
+	case *catalogpb.Command_SwapSetting:
+		return SwapSetting{do.SwapSetting.GetKey(), do.SwapSetting.GetValue(), do.SwapSetting.GetIfIndex()}, nil
 	case *catalogpb.Command_Forget:
 		return Forget{fromNanos(do.Forget.GetBefore())}, nil
 	}

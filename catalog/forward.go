@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/pullonce/pullonce/internal/peerid"
 	catalogpb "github.com/pullonce/pullonce/proto/catalog"
 )
 
@@ -203,7 +204,23 @@ func (c *Catalog) applyHere(ctx context.Context, catalog string, raw []byte) (Re
 	if err != nil {
 		return Result{Err: err}, nil
 	}
+	if node, leases := lessee(command); leases {
+		if err := peerid.Check(ctx, node); err != nil {
+			return Result{Err: err}, nil
+		}
+	}
 	return c.append(ctx, r, command)
+}
+
+// lessee is the node that a command takes or gives back a lease for, which does so itself.
+func lessee(c Command) (node string, leases bool) {
+	switch do := c.Do.(type) {
+	case TakeLease:
+		return do.Node, true
+	case ReleaseLease:
+		return do.Node, true
+	}
+	return "", false
 }
 
 // Read is a view of this node's own replica: with all that was answered anywhere before the call, or, when stale will

@@ -47,6 +47,8 @@ func samples() []Command {
 		ReleaseLease{blob("given back"), "node-1"},
 		SetSetting{"copies", []byte{3}},
 		Forget{start.Add(2 * time.Second)},
+		SwapSetting{"trust/token", []byte{1}, 0},
+		SwapSetting{"trust/token", []byte{2}, 18},
 	}
 	var commands []Command
 	for i, a := range actions {

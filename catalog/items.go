@@ -58,6 +58,7 @@ type (
 	settingItem struct {
 		key   string
 		value []byte
+		index uint64 // of the last command that changed it, never 0
 	}
 	// An expiryItem is when a pin or a lease ends.
 	expiryItem struct {

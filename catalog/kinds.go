@@ -68,6 +68,13 @@ type (
 		Key   string
 		Value []byte
 	}
+	// SwapSetting does what SetSetting does, unless the setting was changed meanwhile: ErrChanged. Result.Index is the
+	// setting's index from then on.
+	SwapSetting struct {
+		Key     string
+		Value   []byte
+		IfIndex uint64 // of its last change, as SettingAt says it; 0: there must be none
+	}
 	// Forget drops the tombstones that are older.
 	Forget struct{ Before time.Time }
 )

@@ -99,11 +99,15 @@ func (t TakeLease) check() error {
 
 func (r ReleaseLease) check() error { return checkNames(r.Node, r.Digest) }
 
-func (s SetSetting) check() error {
-	if len(s.Value) > maxSettingBytes {
-		return fmt.Errorf("%w: setting of %d bytes, the limit is %d", oci.ErrTooLarge, len(s.Value), maxSettingBytes)
+func (s SetSetting) check() error { return checkSetting(s.Key, s.Value) }
+
+func (s SwapSetting) check() error { return checkSetting(s.Key, s.Value) }
+
+func checkSetting(key string, value []byte) error {
+	if len(value) > maxSettingBytes {
+		return fmt.Errorf("%w: setting of %d bytes, the limit is %d", oci.ErrTooLarge, len(value), maxSettingBytes)
 	}
-	return checkName(s.Key)
+	return checkName(key)
 }
 
 func (f Forget) check() error { return nil }

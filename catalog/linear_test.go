@@ -17,16 +17,17 @@ import (
 	"github.com/pullonce/pullonce/oci"
 )
 
-// register is what the checker knows of one tag or pin: a value that is written, taken away and read.
+// register is what the checker knows of one tag, pin or setting: a value that is written, swapped, taken away and read.
 type registerInput struct {
-	kind  string // "put", "delete" or "read"
+	kind  string // "put", "delete", "swap" or "read"
 	key   string
 	value string
+	was   string // of a swap: the value at the index that it names; no two swaps set the same
 }
 
 type registerOutput struct {
 	value   string // of a read; "" when there is none
-	absent  bool   // a delete found nothing
+	absent  bool   // a delete found nothing, a swap another index
 	unknown bool   // it may have been done, or may yet be
 }
 
@@ -51,6 +52,11 @@ var register = porcupine.Model{
 			return true, in.value
 		case "delete":
 			return out.unknown || out.absent == (state == ""), ""
+		case "swap":
+			if state != in.was {
+				return out.unknown || out.absent, state
+			}
+			return out.unknown || !out.absent, in.value
 		}
 		return out.value == state, state
 	},
@@ -88,7 +94,7 @@ func manifestOf(i int) oci.Digest {
 
 const manifests = 40
 
-// client works on tags and pins through one node, whatever becomes of it.
+// client works on tags, pins and settings through one node, whatever becomes of it.
 func (h *history) client(ctx context.Context, number int, f *fakeNode, random *rand.Rand, stale bool) {
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
@@ -97,8 +103,12 @@ func (h *history) client(ctx context.Context, number int, f *fakeNode, random *r
 			continue
 		}
 		c := running.catalog
-		key := fmt.Sprintf("%s%d", []string{"tag", "tag", "pin"}[random.IntN(3)], random.IntN(2))
+		key := fmt.Sprintf("%s%d", []string{"tag", "tag", "pin", "set"}[random.IntN(4)], random.IntN(2))
 		in := registerInput{kind: []string{"put", "put", "delete", "read", "read", "read", "read"}[random.IntN(7)], key: key}
+		if key[:3] == "set" && in.kind != "read" {
+			h.swap(number, c, in, random)
+			continue
+		}
 		if in.kind == "put" {
 			in.value = manifestOf(random.IntN(manifests)).String()
 		}
@@ -111,11 +121,34 @@ func (h *history) client(ctx context.Context, number int, f *fakeNode, random *r
 	}
 }
 
+// swap looks at a setting and sets it to what nobody ever set, or takes it away, unless it changed meanwhile.
+func (h *history) swap(number int, c *Catalog, in registerInput, random *rand.Rand) {
+	value, index, err := c.SettingAt(context.Background(), in.key, random.IntN(2) == 0)
+	if err != nil {
+		return
+	}
+	if in.was = string(value); in.kind == "put" {
+		in.value = fmt.Sprint(number, " ", random.Uint64())
+	}
+	in.kind = "swap"
+	time.Sleep(time.Duration(random.IntN(50)) * time.Millisecond)
+	h.run(number, in, func() (registerOutput, error) {
+		result, err := c.Apply(context.Background(), Command{Do: SwapSetting{in.key, []byte(in.value), index}})
+		if errors.Is(result.Err, ErrChanged) {
+			return registerOutput{absent: true}, err
+		}
+		return registerOutput{}, errors.Join(err, result.Err)
+	})
+}
+
 // readRegister reads from the node's own replica, or asks the leader.
 func readRegister(c *Catalog, key string, stale, own bool) (registerOutput, error) {
 	view, err := c.Read(context.Background(), stale)
-	pin := key[:3] == "pin"
+	pin, set := key[:3] == "pin", key[:3] == "set"
 	switch {
+	case set && (!own || errors.Is(err, ErrNoReplica)):
+		value, _, err := c.SettingAt(context.Background(), key, stale)
+		return registerOutput{value: string(value)}, err
 	case pin && (!own || errors.Is(err, ErrNoReplica)):
 		p, _, err := c.Pin(context.Background(), key, stale)
 		return registerOutput{value: p.Digest.String()}, err
@@ -124,6 +157,8 @@ func readRegister(c *Catalog, key string, stale, own bool) (registerOutput, erro
 		return registerOutput{value: tag.Digest.String()}, err
 	case err != nil:
 		return registerOutput{}, err
+	case set:
+		return registerOutput{value: string(view.Setting(key))}, nil
 	case pin:
 		p, _ := view.Pin(key)
 		return registerOutput{value: p.Digest.String()}, nil
@@ -241,7 +276,7 @@ func linearSeeds(t *testing.T) int {
 	return 200
 }
 
-func TestTagsAndPinsAreLinearizable(t *testing.T) {
+func TestTagsPinsAndSettingsAreLinearizable(t *testing.T) {
 	t.Parallel()
 	var operations atomic.Int64
 	t.Cleanup(func() { t.Logf("%d operations", operations.Load()) })

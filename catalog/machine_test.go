@@ -49,6 +49,8 @@ func TestCommandsThatNoStateMayHoldAreRefused(t *testing.T) {
 		{"lease without end", TakeLease{blob("m"), "n", maxLease + 1}, ErrCommandInvalid},
 		{"lease for nothing", TakeLease{blob("m"), "n", 0}, ErrCommandInvalid},
 		{"large setting", SetSetting{"k", make([]byte, maxSettingBytes+1)}, oci.ErrTooLarge},
+		{"large setting to swap", SwapSetting{"k", make([]byte, maxSettingBytes+1), 1}, oci.ErrTooLarge},
+		{"setting without a key", SwapSetting{"", []byte{1}, 0}, ErrCommandInvalid},
 	} {
 		if err := (Command{Do: c.do}).check(); !errors.Is(err, c.want) {
 			t.Errorf("%s: check = %v; want %v", c.name, err, c.want)

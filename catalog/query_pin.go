@@ -36,12 +36,6 @@ func (v View) Lease(d oci.Digest, now time.Time) string {
 	return l.node
 }
 
-// Setting is what the farm agreed on under a key, or nil. It is not to be changed.
-func (v View) Setting(key string) []byte {
-	s, _ := v.s.settings.get(settingItem{key: key})
-	return s.value
-}
-
 // Tombstones yields what was deleted and is not forgotten yet.
 func (v View) Tombstones() iter.Seq[Tombstone] {
 	return func(yield func(Tombstone) bool) {

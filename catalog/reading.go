@@ -118,12 +118,6 @@ func (c *Catalog) Holds(ctx context.Context, d oci.Digest, stale bool) (bool, er
 	return a.GetFound(), err
 }
 
-// Setting is what the farm agreed on under a key, or nil.
-func (c *Catalog) Setting(ctx context.Context, key string, stale bool) ([]byte, error) {
-	a, err := c.ask(ctx, &catalogpb.Question{Kind: catalogpb.Question_KIND_SETTING, Name: key}, stale)
-	return a.GetValue(), err
-}
-
 func page(n int) uint32 { return uint32(max(0, min(n, maxPage))) }
 
 // ask answers from this node's state when that is sure to be right, else has the leader answer: it knows at once what a

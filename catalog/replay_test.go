@@ -71,8 +71,9 @@ func (g *generator) action() Action {
 	}
 	return []Action{
 		SetSetting{g.tag(), make([]byte, g.IntN(3))},
+		SwapSetting{g.tag(), make([]byte, g.IntN(3)), uint64(g.IntN(2) * g.IntN(300))},
 		Forget{g.now.Add(-time.Duration(g.IntN(60)) * time.Second)},
-	}[g.IntN(2)]
+	}[g.IntN(3)]
 }
 
 func (g *generator) until() time.Time {

@@ -18,7 +18,7 @@ var (
 	ErrCommandInvalid = errors.New("invalid command")
 	// ErrInUse: a manifest of the repository lists the blob.
 	ErrInUse = errors.New("in use")
-	// ErrChanged: the link was made anew since the index that the command names.
+	// ErrChanged: the link was made anew, or the setting changed, since the index that the command names.
 	ErrChanged = errors.New("changed meanwhile")
 )
 

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/pullonce/pullonce/internal/peerid"
 	catalogpb "github.com/pullonce/pullonce/proto/catalog"
 )
 
@@ -18,7 +19,10 @@ type server struct {
 }
 
 // Hello implements catalogpb.CatalogServer.
-func (s *server) Hello(context.Context, *catalogpb.HelloRequest) (*catalogpb.HelloReply, error) {
+func (s *server) Hello(ctx context.Context, p *catalogpb.HelloRequest) (*catalogpb.HelloReply, error) {
+	if err := peerid.Check(ctx, p.GetNode()); err != nil {
+		return nil, err
+	}
 	return s.catalog.hello(), nil
 }
 
@@ -56,6 +60,9 @@ func (r *replica) wireServers() []*catalogpb.Server {
 
 // Prepare implements catalogpb.CatalogServer.
 func (s *server) Prepare(ctx context.Context, p *catalogpb.PrepareRequest) (*catalogpb.PrepareReply, error) {
+	if err := peerid.Check(ctx, p.GetBallot().GetNode()); err != nil {
+		return nil, err
+	}
 	var reply *catalogpb.PrepareReply
 	err := s.catalog.do(ctx, func() (err error) {
 		reply, err = s.catalog.prepare(p)
@@ -66,6 +73,9 @@ func (s *server) Prepare(ctx context.Context, p *catalogpb.PrepareRequest) (*cat
 
 // Accept implements catalogpb.CatalogServer.
 func (s *server) Accept(ctx context.Context, p *catalogpb.AcceptRequest) (*catalogpb.AcceptReply, error) {
+	if err := peerid.Check(ctx, p.GetBallot().GetNode()); err != nil {
+		return nil, err
+	}
 	var reply *catalogpb.AcceptReply
 	err := s.catalog.do(ctx, func() (err error) {
 		reply, err = s.catalog.accept(p)
@@ -82,6 +92,9 @@ func (s *server) Learn(ctx context.Context, p *catalogpb.LearnRequest) (*catalog
 
 // Join implements catalogpb.CatalogServer.
 func (s *server) Join(ctx context.Context, p *catalogpb.JoinRequest) (*catalogpb.JoinReply, error) {
+	if err := peerid.Check(ctx, p.GetLeader()); err != nil {
+		return nil, err
+	}
 	reply := &catalogpb.JoinReply{}
 	err := s.catalog.do(ctx, func() (err error) {
 		reply.Raft, reply.Refusal, err = s.catalog.enlist(p.GetCatalog())

@@ -177,6 +177,6 @@ func (s *state) loadSetting(p *catalogpb.Setting) error {
 	if _, ok := s.settings.get(settingItem{key: c.Key}); ok {
 		return errTwice
 	}
-	s.settings.put(settingItem{c.Key, c.Value})
+	s.settings.put(settingItem{c.Key, c.Value, max(firstIndex, p.GetIndex())})
 	return nil
 }

@@ -125,5 +125,5 @@ func (l leaseItem) record() *catalogpb.Record {
 }
 
 func (c settingItem) record() *catalogpb.Record {
-	return &catalogpb.Record{Record: &catalogpb.Record_Setting{Setting: &catalogpb.Setting{Key: c.key, Value: c.value}}}
+	return &catalogpb.Record{Record: &catalogpb.Record_Setting{Setting: &catalogpb.Setting{Key: c.key, Value: c.value, Index: c.index}}}
 }

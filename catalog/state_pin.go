@@ -65,12 +65,3 @@ func (s *state) removeLease(d oci.Digest) {
 		s.expiries.remove(expiryItem{at: l.until, blob: d})
 	}
 }
-
-func (c SetSetting) apply(s *state, _ *Result) error {
-	if len(c.Value) == 0 {
-		s.settings.remove(settingItem{key: c.Key})
-		return nil
-	}
-	s.settings.put(settingItem{c.Key, c.Value})
-	return nil
-}

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pullonce/pullonce/internal/peerid"
 	catalogpb "github.com/pullonce/pullonce/proto/catalog"
 )
 
@@ -128,6 +129,10 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, fmt.Errorf("open stream to %s: %w", node, err)
 	}
+	if there, ok := c.(peerid.Holder); ok && there.PeerID() != node {
+		_ = c.Close()
+		return nil, fmt.Errorf("open stream to %s: %.64q is there", node, there.PeerID())
+	}
 	if err := l.greet(c, name, node, timeout); err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("open stream to %s: %w", node, err)
@@ -202,6 +207,9 @@ func receive(ctx context.Context, c net.Conn, timeout time.Duration, find func()
 	}
 	l := find()
 	refusal := l.refusal(preface)
+	if caller, ok := c.(peerid.Holder); ok && caller.PeerID() != preface.GetFromNode() {
+		refusal = fmt.Sprintf("%.64q is another node", preface.GetFromNode())
+	}
 	if err := writeFrame(c, &catalogpb.PrefaceReply{Refusal: refusal}); err != nil {
 		return err
 	}

@@ -60,6 +60,10 @@ func (s SetSetting) fill(c *catalogpb.Command) {
 	c.Do = &catalogpb.Command_SetSetting{SetSetting: &catalogpb.SetSetting{Key: s.Key, Value: s.Value}}
 }
 
+func (s SwapSetting) fill(c *catalogpb.Command) {
+	c.Do = &catalogpb.Command_SwapSetting{SwapSetting: &catalogpb.SwapSetting{Key: s.Key, Value: s.Value, IfIndex: s.IfIndex}}
+}
+
 func (f Forget) fill(c *catalogpb.Command) {
 	c.Do = &catalogpb.Command_Forget{Forget: &catalogpb.Forget{Before: toNanos(f.Before)}}
 }

@@ -43,6 +43,7 @@ const (
 	Question_KIND_DESCRIBE     Question_Kind = 11
 	Question_KIND_HOLDS_ALL    Question_Kind = 12
 	Question_KIND_UNUSED       Question_Kind = 13
+	Question_KIND_SETTINGS     Question_Kind = 14
 )
 
 // Enum value maps for Question_Kind.
@@ -62,6 +63,7 @@ var (
 		11: "KIND_DESCRIBE",
 		12: "KIND_HOLDS_ALL",
 		13: "KIND_UNUSED",
+		14: "KIND_SETTINGS",
 	}
 	Question_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":  0,
@@ -78,6 +80,7 @@ var (
 		"KIND_DESCRIBE":     11,
 		"KIND_HOLDS_ALL":    12,
 		"KIND_UNUSED":       13,
+		"KIND_SETTINGS":     14,
 	}
 )
 
@@ -1632,6 +1635,7 @@ type Question struct {
 	Count         uint32                 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`    // of a page, at most
 	Digests       []string               `protobuf:"bytes,6,rep,name=digests,proto3" json:"digests,omitempty"` // to describe, or of which to say whether they are held
 	Before        int64                  `protobuf:"varint,7,opt,name=before,proto3" json:"before,omitempty"`  // links made earlier, in nanoseconds since 1970
+	Prefix        string                 `protobuf:"bytes,8,opt,name=prefix,proto3" json:"prefix,omitempty"`   // of the settings' keys
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1715,6 +1719,13 @@ func (x *Question) GetBefore() int64 {
 	return 0
 }
 
+func (x *Question) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
 // Answer is what was found.
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1731,6 +1742,9 @@ type Answer struct {
 	Holds         []bool                 `protobuf:"varint,11,rep,packed,name=holds,proto3" json:"holds,omitempty"` // one for each of the digests
 	Links         []*Link                `protobuf:"bytes,12,rep,name=links,proto3" json:"links,omitempty"`
 	Next          *Link                  `protobuf:"bytes,13,opt,name=next,proto3" json:"next,omitempty"` // what the next page begins after; unset when there is none
+	Settings      []*Setting             `protobuf:"bytes,14,rep,name=settings,proto3" json:"settings,omitempty"`
+	More          bool                   `protobuf:"varint,15,opt,name=more,proto3" json:"more,omitempty"`                                     // there are settings after the last one
+	SettingIndex  uint64                 `protobuf:"varint,16,opt,name=setting_index,json=settingIndex,proto3" json:"setting_index,omitempty"` // of the setting's last change
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1854,6 +1868,27 @@ func (x *Answer) GetNext() *Link {
 		return x.Next
 	}
 	return nil
+}
+
+func (x *Answer) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *Answer) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Answer) GetSettingIndex() uint64 {
+	if x != nil {
+		return x.SettingIndex
+	}
+	return 0
 }
 
 type QueryReply struct {
@@ -2106,7 +2141,7 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"\fQueryRequest\x12\x18\n" +
 	"\acatalog\x18\x01 \x01(\tR\acatalog\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x126\n" +
-	"\bquestion\x18\x03 \x01(\v2\x1a.pullonce.catalog.QuestionR\bquestion\"\xd6\x03\n" +
+	"\bquestion\x18\x03 \x01(\v2\x1a.pullonce.catalog.QuestionR\bquestion\"\x81\x04\n" +
 	"\bQuestion\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.pullonce.catalog.Question.KindR\x04kind\x12\x1e\n" +
 	"\n" +
@@ -2116,7 +2151,8 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x14\n" +
 	"\x05count\x18\x05 \x01(\rR\x05count\x12\x18\n" +
 	"\adigests\x18\x06 \x03(\tR\adigests\x12\x16\n" +
-	"\x06before\x18\a \x01(\x03R\x06before\"\x80\x02\n" +
+	"\x06before\x18\a \x01(\x03R\x06before\x12\x16\n" +
+	"\x06prefix\x18\b \x01(\tR\x06prefix\"\x93\x02\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bKIND_TAG\x10\x01\x12\r\n" +
@@ -2133,7 +2169,8 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	"\x12\x11\n" +
 	"\rKIND_DESCRIBE\x10\v\x12\x12\n" +
 	"\x0eKIND_HOLDS_ALL\x10\f\x12\x0f\n" +
-	"\vKIND_UNUSED\x10\r\"\xb4\x03\n" +
+	"\vKIND_UNUSED\x10\r\x12\x11\n" +
+	"\rKIND_SETTINGS\x10\x0e\"\xa4\x04\n" +
 	"\x06Answer\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12)\n" +
@@ -2148,7 +2185,10 @@ const file_proto_catalog_catalog_proto_rawDesc = "" +
 	" \x03(\fR\x05notes\x12\x14\n" +
 	"\x05holds\x18\v \x03(\bR\x05holds\x12,\n" +
 	"\x05links\x18\f \x03(\v2\x16.pullonce.catalog.LinkR\x05links\x12*\n" +
-	"\x04next\x18\r \x01(\v2\x16.pullonce.catalog.LinkR\x04next\"p\n" +
+	"\x04next\x18\r \x01(\v2\x16.pullonce.catalog.LinkR\x04next\x125\n" +
+	"\bsettings\x18\x0e \x03(\v2\x19.pullonce.catalog.SettingR\bsettings\x12\x12\n" +
+	"\x04more\x18\x0f \x01(\bR\x04more\x12#\n" +
+	"\rsetting_index\x18\x10 \x01(\x04R\fsettingIndex\"p\n" +
 	"\n" +
 	"QueryReply\x120\n" +
 	"\x06detour\x18\x01 \x01(\v2\x18.pullonce.catalog.DetourR\x06detour\x120\n" +
@@ -2220,6 +2260,7 @@ var file_proto_catalog_catalog_proto_goTypes = []any{
 	(*Manifest)(nil),         // 32: pullonce.catalog.Manifest
 	(*Link)(nil),             // 33: pullonce.catalog.Link
 	(*Pin)(nil),              // 34: pullonce.catalog.Pin
+	(*Setting)(nil),          // 35: pullonce.catalog.Setting
 }
 var file_proto_catalog_catalog_proto_depIdxs = []int32{
 	7,  // 0: pullonce.catalog.HelloReply.accepted:type_name -> pullonce.catalog.Value
@@ -2242,35 +2283,36 @@ var file_proto_catalog_catalog_proto_depIdxs = []int32{
 	34, // 17: pullonce.catalog.Answer.pin:type_name -> pullonce.catalog.Pin
 	33, // 18: pullonce.catalog.Answer.links:type_name -> pullonce.catalog.Link
 	33, // 19: pullonce.catalog.Answer.next:type_name -> pullonce.catalog.Link
-	20, // 20: pullonce.catalog.QueryReply.detour:type_name -> pullonce.catalog.Detour
-	27, // 21: pullonce.catalog.QueryReply.answer:type_name -> pullonce.catalog.Answer
-	4,  // 22: pullonce.catalog.Catalog.Hello:input_type -> pullonce.catalog.HelloRequest
-	8,  // 23: pullonce.catalog.Catalog.Prepare:input_type -> pullonce.catalog.PrepareRequest
-	10, // 24: pullonce.catalog.Catalog.Accept:input_type -> pullonce.catalog.AcceptRequest
-	12, // 25: pullonce.catalog.Catalog.Learn:input_type -> pullonce.catalog.LearnRequest
-	14, // 26: pullonce.catalog.Catalog.Join:input_type -> pullonce.catalog.JoinRequest
-	16, // 27: pullonce.catalog.Catalog.Retire:input_type -> pullonce.catalog.RetireRequest
-	18, // 28: pullonce.catalog.Catalog.Confirm:input_type -> pullonce.catalog.ConfirmRequest
-	21, // 29: pullonce.catalog.Catalog.ReadIndex:input_type -> pullonce.catalog.ReadIndexRequest
-	23, // 30: pullonce.catalog.Catalog.Apply:input_type -> pullonce.catalog.ApplyRequest
-	25, // 31: pullonce.catalog.Catalog.Query:input_type -> pullonce.catalog.QueryRequest
-	29, // 32: pullonce.catalog.Catalog.Backup:input_type -> pullonce.catalog.BackupRequest
-	5,  // 33: pullonce.catalog.Catalog.Hello:output_type -> pullonce.catalog.HelloReply
-	9,  // 34: pullonce.catalog.Catalog.Prepare:output_type -> pullonce.catalog.PrepareReply
-	11, // 35: pullonce.catalog.Catalog.Accept:output_type -> pullonce.catalog.AcceptReply
-	13, // 36: pullonce.catalog.Catalog.Learn:output_type -> pullonce.catalog.LearnReply
-	15, // 37: pullonce.catalog.Catalog.Join:output_type -> pullonce.catalog.JoinReply
-	17, // 38: pullonce.catalog.Catalog.Retire:output_type -> pullonce.catalog.RetireReply
-	19, // 39: pullonce.catalog.Catalog.Confirm:output_type -> pullonce.catalog.ConfirmReply
-	22, // 40: pullonce.catalog.Catalog.ReadIndex:output_type -> pullonce.catalog.ReadIndexReply
-	24, // 41: pullonce.catalog.Catalog.Apply:output_type -> pullonce.catalog.ApplyReply
-	28, // 42: pullonce.catalog.Catalog.Query:output_type -> pullonce.catalog.QueryReply
-	30, // 43: pullonce.catalog.Catalog.Backup:output_type -> pullonce.catalog.BackupReply
-	33, // [33:44] is the sub-list for method output_type
-	22, // [22:33] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	35, // 20: pullonce.catalog.Answer.settings:type_name -> pullonce.catalog.Setting
+	20, // 21: pullonce.catalog.QueryReply.detour:type_name -> pullonce.catalog.Detour
+	27, // 22: pullonce.catalog.QueryReply.answer:type_name -> pullonce.catalog.Answer
+	4,  // 23: pullonce.catalog.Catalog.Hello:input_type -> pullonce.catalog.HelloRequest
+	8,  // 24: pullonce.catalog.Catalog.Prepare:input_type -> pullonce.catalog.PrepareRequest
+	10, // 25: pullonce.catalog.Catalog.Accept:input_type -> pullonce.catalog.AcceptRequest
+	12, // 26: pullonce.catalog.Catalog.Learn:input_type -> pullonce.catalog.LearnRequest
+	14, // 27: pullonce.catalog.Catalog.Join:input_type -> pullonce.catalog.JoinRequest
+	16, // 28: pullonce.catalog.Catalog.Retire:input_type -> pullonce.catalog.RetireRequest
+	18, // 29: pullonce.catalog.Catalog.Confirm:input_type -> pullonce.catalog.ConfirmRequest
+	21, // 30: pullonce.catalog.Catalog.ReadIndex:input_type -> pullonce.catalog.ReadIndexRequest
+	23, // 31: pullonce.catalog.Catalog.Apply:input_type -> pullonce.catalog.ApplyRequest
+	25, // 32: pullonce.catalog.Catalog.Query:input_type -> pullonce.catalog.QueryRequest
+	29, // 33: pullonce.catalog.Catalog.Backup:input_type -> pullonce.catalog.BackupRequest
+	5,  // 34: pullonce.catalog.Catalog.Hello:output_type -> pullonce.catalog.HelloReply
+	9,  // 35: pullonce.catalog.Catalog.Prepare:output_type -> pullonce.catalog.PrepareReply
+	11, // 36: pullonce.catalog.Catalog.Accept:output_type -> pullonce.catalog.AcceptReply
+	13, // 37: pullonce.catalog.Catalog.Learn:output_type -> pullonce.catalog.LearnReply
+	15, // 38: pullonce.catalog.Catalog.Join:output_type -> pullonce.catalog.JoinReply
+	17, // 39: pullonce.catalog.Catalog.Retire:output_type -> pullonce.catalog.RetireReply
+	19, // 40: pullonce.catalog.Catalog.Confirm:output_type -> pullonce.catalog.ConfirmReply
+	22, // 41: pullonce.catalog.Catalog.ReadIndex:output_type -> pullonce.catalog.ReadIndexReply
+	24, // 42: pullonce.catalog.Catalog.Apply:output_type -> pullonce.catalog.ApplyReply
+	28, // 43: pullonce.catalog.Catalog.Query:output_type -> pullonce.catalog.QueryReply
+	30, // 44: pullonce.catalog.Catalog.Backup:output_type -> pullonce.catalog.BackupReply
+	34, // [34:45] is the sub-list for method output_type
+	23, // [23:34] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_proto_catalog_catalog_proto_init() }

@@ -110,6 +110,7 @@ type Command struct {
 	//	*Command_ReleaseLease
 	//	*Command_SetSetting
 	//	*Command_Forget
+	//	*Command_SwapSetting
 	Do            isCommand_Do `protobuf_oneof:"do"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -267,6 +268,15 @@ func (x *Command) GetForget() *Forget {
 	return nil
 }
 
+func (x *Command) GetSwapSetting() *SwapSetting {
+	if x != nil {
+		if x, ok := x.Do.(*Command_SwapSetting); ok {
+			return x.SwapSetting
+		}
+	}
+	return nil
+}
+
 type isCommand_Do interface {
 	isCommand_Do()
 }
@@ -319,6 +329,10 @@ type Command_Forget struct {
 	Forget *Forget `protobuf:"bytes,13,opt,name=forget,proto3,oneof"`
 }
 
+type Command_SwapSetting struct {
+	SwapSetting *SwapSetting `protobuf:"bytes,14,opt,name=swap_setting,json=swapSetting,proto3,oneof"`
+}
+
 func (*Command_PutManifest) isCommand_Do() {}
 
 func (*Command_PutTag) isCommand_Do() {}
@@ -342,6 +356,8 @@ func (*Command_ReleaseLease) isCommand_Do() {}
 func (*Command_SetSetting) isCommand_Do() {}
 
 func (*Command_Forget) isCommand_Do() {}
+
+func (*Command_SwapSetting) isCommand_Do() {}
 
 // PutManifest puts a manifest into a repository, and tags on it.
 type PutManifest struct {
@@ -956,6 +972,67 @@ func (x *SetSetting) GetValue() []byte {
 	return nil
 }
 
+// SwapSetting sets a setting that nobody has changed since.
+type SwapSetting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`                     // empty takes the setting away
+	IfIndex       uint64                 `protobuf:"varint,3,opt,name=if_index,json=ifIndex,proto3" json:"if_index,omitempty"` // of the setting's last change; 0 when there must be none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwapSetting) Reset() {
+	*x = SwapSetting{}
+	mi := &file_proto_catalog_command_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwapSetting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwapSetting) ProtoMessage() {}
+
+func (x *SwapSetting) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_catalog_command_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwapSetting.ProtoReflect.Descriptor instead.
+func (*SwapSetting) Descriptor() ([]byte, []int) {
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SwapSetting) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SwapSetting) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *SwapSetting) GetIfIndex() uint64 {
+	if x != nil {
+		return x.IfIndex
+	}
+	return 0
+}
+
 type Forget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Before        int64                  `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"` // tombstones older than this go; nanoseconds since 1970
@@ -965,7 +1042,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_proto_catalog_command_proto_msgTypes[12]
+	mi := &file_proto_catalog_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1054,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[12]
+	mi := &file_proto_catalog_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1067,7 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{12}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Forget) GetBefore() int64 {
@@ -1018,7 +1095,7 @@ type Manifest struct {
 
 func (x *Manifest) Reset() {
 	*x = Manifest{}
-	mi := &file_proto_catalog_command_proto_msgTypes[13]
+	mi := &file_proto_catalog_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1107,7 @@ func (x *Manifest) String() string {
 func (*Manifest) ProtoMessage() {}
 
 func (x *Manifest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[13]
+	mi := &file_proto_catalog_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1120,7 @@ func (x *Manifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
 func (*Manifest) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{13}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Manifest) GetRepository() string {
@@ -1132,7 +1209,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_proto_catalog_command_proto_msgTypes[14]
+	mi := &file_proto_catalog_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1221,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[14]
+	mi := &file_proto_catalog_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1234,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{14}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Result) GetIndex() uint64 {
@@ -1229,7 +1306,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_proto_catalog_command_proto_msgTypes[15]
+	mi := &file_proto_catalog_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1318,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[15]
+	mi := &file_proto_catalog_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1331,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{15}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -1398,7 +1475,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_proto_catalog_command_proto_msgTypes[16]
+	mi := &file_proto_catalog_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1487,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[16]
+	mi := &file_proto_catalog_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1500,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{16}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Head) GetIndex() uint64 {
@@ -1454,7 +1531,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_proto_catalog_command_proto_msgTypes[17]
+	mi := &file_proto_catalog_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1543,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[17]
+	mi := &file_proto_catalog_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1556,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{17}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Link) GetRepository() string {
@@ -1536,7 +1613,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_proto_catalog_command_proto_msgTypes[18]
+	mi := &file_proto_catalog_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1625,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[18]
+	mi := &file_proto_catalog_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1638,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{18}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Tag) GetRepository() string {
@@ -1605,7 +1682,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_proto_catalog_command_proto_msgTypes[19]
+	mi := &file_proto_catalog_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1694,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[19]
+	mi := &file_proto_catalog_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1707,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{19}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Tombstone) GetRepository() string {
@@ -1672,7 +1749,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_proto_catalog_command_proto_msgTypes[20]
+	mi := &file_proto_catalog_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1761,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[20]
+	mi := &file_proto_catalog_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1774,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{20}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Lease) GetDigest() string {
@@ -1725,13 +1802,14 @@ type Setting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"` // of the command that set it; a snapshot of before there was one has none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_proto_catalog_command_proto_msgTypes[21]
+	mi := &file_proto_catalog_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1821,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_catalog_command_proto_msgTypes[21]
+	mi := &file_proto_catalog_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1834,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_proto_catalog_command_proto_rawDescGZIP(), []int{21}
+	return file_proto_catalog_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Setting) GetKey() string {
@@ -1773,11 +1851,18 @@ func (x *Setting) GetValue() []byte {
 	return nil
 }
 
+func (x *Setting) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 var File_proto_catalog_command_proto protoreflect.FileDescriptor
 
 const file_proto_catalog_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1bproto/catalog/command.proto\x12\x10pullonce.catalog\"\xf9\x05\n" +
+	"\x1bproto/catalog/command.proto\x12\x10pullonce.catalog\"\xbd\x06\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x12B\n" +
 	"\fput_manifest\x18\x02 \x01(\v2\x1d.pullonce.catalog.PutManifestH\x00R\vputManifest\x123\n" +
@@ -1796,7 +1881,8 @@ const file_proto_catalog_command_proto_rawDesc = "" +
 	"\rrelease_lease\x18\v \x01(\v2\x1e.pullonce.catalog.ReleaseLeaseH\x00R\freleaseLease\x12?\n" +
 	"\vset_setting\x18\f \x01(\v2\x1c.pullonce.catalog.SetSettingH\x00R\n" +
 	"setSetting\x122\n" +
-	"\x06forget\x18\r \x01(\v2\x18.pullonce.catalog.ForgetH\x00R\x06forgetB\x04\n" +
+	"\x06forget\x18\r \x01(\v2\x18.pullonce.catalog.ForgetH\x00R\x06forget\x12B\n" +
+	"\fswap_setting\x18\x0e \x01(\v2\x1d.pullonce.catalog.SwapSettingH\x00R\vswapSettingB\x04\n" +
 	"\x02do\"Y\n" +
 	"\vPutManifest\x126\n" +
 	"\bmanifest\x18\x01 \x01(\v2\x1a.pullonce.catalog.ManifestR\bmanifest\x12\x12\n" +
@@ -1847,7 +1933,11 @@ const file_proto_catalog_command_proto_rawDesc = "" +
 	"\n" +
 	"SetSetting\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\" \n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"P\n" +
+	"\vSwapSetting\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x19\n" +
+	"\bif_index\x18\x03 \x01(\x04R\aifIndex\" \n" +
 	"\x06Forget\x12\x16\n" +
 	"\x06before\x18\x01 \x01(\x03R\x06before\"\x89\x03\n" +
 	"\bManifest\x12\x1e\n" +
@@ -1917,10 +2007,11 @@ const file_proto_catalog_command_proto_rawDesc = "" +
 	"\x05Lease\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
-	"\x05until\x18\x03 \x01(\x03R\x05until\"1\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\"G\n" +
 	"\aSetting\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value*\xc0\x01\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index*\xc0\x01\n" +
 	"\aFailure\x12\x17\n" +
 	"\x13FAILURE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rFAILURE_OTHER\x10\x01\x12\x15\n" +
@@ -1944,7 +2035,7 @@ func file_proto_catalog_command_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_catalog_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proto_catalog_command_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_proto_catalog_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_proto_catalog_command_proto_goTypes = []any{
 	(Failure)(0),           // 0: pullonce.catalog.Failure
 	(*Command)(nil),        // 1: pullonce.catalog.Command
@@ -1959,17 +2050,18 @@ var file_proto_catalog_command_proto_goTypes = []any{
 	(*TakeLease)(nil),      // 10: pullonce.catalog.TakeLease
 	(*ReleaseLease)(nil),   // 11: pullonce.catalog.ReleaseLease
 	(*SetSetting)(nil),     // 12: pullonce.catalog.SetSetting
-	(*Forget)(nil),         // 13: pullonce.catalog.Forget
-	(*Manifest)(nil),       // 14: pullonce.catalog.Manifest
-	(*Result)(nil),         // 15: pullonce.catalog.Result
-	(*Record)(nil),         // 16: pullonce.catalog.Record
-	(*Head)(nil),           // 17: pullonce.catalog.Head
-	(*Link)(nil),           // 18: pullonce.catalog.Link
-	(*Tag)(nil),            // 19: pullonce.catalog.Tag
-	(*Tombstone)(nil),      // 20: pullonce.catalog.Tombstone
-	(*Lease)(nil),          // 21: pullonce.catalog.Lease
-	(*Setting)(nil),        // 22: pullonce.catalog.Setting
-	nil,                    // 23: pullonce.catalog.Manifest.AnnotationsEntry
+	(*SwapSetting)(nil),    // 13: pullonce.catalog.SwapSetting
+	(*Forget)(nil),         // 14: pullonce.catalog.Forget
+	(*Manifest)(nil),       // 15: pullonce.catalog.Manifest
+	(*Result)(nil),         // 16: pullonce.catalog.Result
+	(*Record)(nil),         // 17: pullonce.catalog.Record
+	(*Head)(nil),           // 18: pullonce.catalog.Head
+	(*Link)(nil),           // 19: pullonce.catalog.Link
+	(*Tag)(nil),            // 20: pullonce.catalog.Tag
+	(*Tombstone)(nil),      // 21: pullonce.catalog.Tombstone
+	(*Lease)(nil),          // 22: pullonce.catalog.Lease
+	(*Setting)(nil),        // 23: pullonce.catalog.Setting
+	nil,                    // 24: pullonce.catalog.Manifest.AnnotationsEntry
 }
 var file_proto_catalog_command_proto_depIdxs = []int32{
 	2,  // 0: pullonce.catalog.Command.put_manifest:type_name -> pullonce.catalog.PutManifest
@@ -1983,23 +2075,24 @@ var file_proto_catalog_command_proto_depIdxs = []int32{
 	10, // 8: pullonce.catalog.Command.take_lease:type_name -> pullonce.catalog.TakeLease
 	11, // 9: pullonce.catalog.Command.release_lease:type_name -> pullonce.catalog.ReleaseLease
 	12, // 10: pullonce.catalog.Command.set_setting:type_name -> pullonce.catalog.SetSetting
-	13, // 11: pullonce.catalog.Command.forget:type_name -> pullonce.catalog.Forget
-	14, // 12: pullonce.catalog.PutManifest.manifest:type_name -> pullonce.catalog.Manifest
-	23, // 13: pullonce.catalog.Manifest.annotations:type_name -> pullonce.catalog.Manifest.AnnotationsEntry
-	0,  // 14: pullonce.catalog.Result.failure:type_name -> pullonce.catalog.Failure
-	17, // 15: pullonce.catalog.Record.head:type_name -> pullonce.catalog.Head
-	18, // 16: pullonce.catalog.Record.link:type_name -> pullonce.catalog.Link
-	14, // 17: pullonce.catalog.Record.manifest:type_name -> pullonce.catalog.Manifest
-	19, // 18: pullonce.catalog.Record.tag:type_name -> pullonce.catalog.Tag
-	20, // 19: pullonce.catalog.Record.tombstone:type_name -> pullonce.catalog.Tombstone
-	8,  // 20: pullonce.catalog.Record.pin:type_name -> pullonce.catalog.Pin
-	21, // 21: pullonce.catalog.Record.lease:type_name -> pullonce.catalog.Lease
-	22, // 22: pullonce.catalog.Record.setting:type_name -> pullonce.catalog.Setting
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	14, // 11: pullonce.catalog.Command.forget:type_name -> pullonce.catalog.Forget
+	13, // 12: pullonce.catalog.Command.swap_setting:type_name -> pullonce.catalog.SwapSetting
+	15, // 13: pullonce.catalog.PutManifest.manifest:type_name -> pullonce.catalog.Manifest
+	24, // 14: pullonce.catalog.Manifest.annotations:type_name -> pullonce.catalog.Manifest.AnnotationsEntry
+	0,  // 15: pullonce.catalog.Result.failure:type_name -> pullonce.catalog.Failure
+	18, // 16: pullonce.catalog.Record.head:type_name -> pullonce.catalog.Head
+	19, // 17: pullonce.catalog.Record.link:type_name -> pullonce.catalog.Link
+	15, // 18: pullonce.catalog.Record.manifest:type_name -> pullonce.catalog.Manifest
+	20, // 19: pullonce.catalog.Record.tag:type_name -> pullonce.catalog.Tag
+	21, // 20: pullonce.catalog.Record.tombstone:type_name -> pullonce.catalog.Tombstone
+	8,  // 21: pullonce.catalog.Record.pin:type_name -> pullonce.catalog.Pin
+	22, // 22: pullonce.catalog.Record.lease:type_name -> pullonce.catalog.Lease
+	23, // 23: pullonce.catalog.Record.setting:type_name -> pullonce.catalog.Setting
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_proto_catalog_command_proto_init() }
@@ -2020,8 +2113,9 @@ func file_proto_catalog_command_proto_init() {
 		(*Command_ReleaseLease)(nil),
 		(*Command_SetSetting)(nil),
 		(*Command_Forget)(nil),
+		(*Command_SwapSetting)(nil),
 	}
-	file_proto_catalog_command_proto_msgTypes[15].OneofWrappers = []any{
+	file_proto_catalog_command_proto_msgTypes[16].OneofWrappers = []any{
 		(*Record_Head)(nil),
 		(*Record_Link)(nil),
 		(*Record_Manifest)(nil),
@@ -2037,7 +2131,7 @@ func file_proto_catalog_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_catalog_command_proto_rawDesc), len(file_proto_catalog_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
