@@ -45,9 +45,18 @@ type Config struct {
 	// HoldDown is how long a member that has gone keeps its place in the ring.
 	// Default 10 minutes.
 	HoldDown time.Duration
-	// SecretKey encrypts all gossip with AES when it has 16, 24 or 32 bytes. None: in
-	// the clear.
-	SecretKey []byte
+	// Keys encrypt all gossip with AES-256: 32 bytes each, at most 4. The first seals what
+	// is sent, all of them open what is received, and what none of them opens is refused.
+	// None: gossip is in the clear. SetKeys changes them.
+	Keys [][]byte
+	// Door takes the connections to the TCP port that begin with a TLS handshake, with
+	// nothing of it read yet. It must not block; who takes a connection closes it. Nil:
+	// they are closed.
+	Door func(net.Conn)
+	// Refuse says that a node is not to be a member. It is asked often and must not block
+	// or call back; Recheck makes it hold for those who are members already. Nil: nobody
+	// is refused.
+	Refuse func(id string) bool
 	// Timings default to LAN.
 	Timings Timings
 	// Transport carries the gossip instead of UDP and TCP on Listen when it is set.
@@ -153,10 +162,8 @@ func (c Config) Validate() error {
 	if c.HoldDown <= 0 {
 		bad("hold down %v: want more than 0", c.HoldDown)
 	}
-	switch len(c.SecretKey) {
-	case 0, 16, 24, 32:
-	default:
-		bad("secret key of %d bytes: want 16, 24 or 32", len(c.SecretKey))
+	if err := checkKeys(c.Keys); err != nil {
+		bad("gossip: %w", err)
 	}
 	return errors.Join(append(errs, c.Timings.validate())...)
 }

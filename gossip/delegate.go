@@ -44,6 +44,10 @@ func (d delegate) heard(n *memberlist.Node) {
 	}
 	before, known := d.table.member(m.ID)
 	d.table.alive(m, n.Meta, time.Now())
+	if d.refuses(m.ID) { // since it was let in: Recheck may have come too early to see it
+		d.table.drop(d.refuses)
+		return
+	}
 	if !known || before.State != m.State || before.BootID != m.BootID {
 		d.log.LogAttrs(context.Background(), slog.LevelInfo, "member heard", slog.String("member", m.ID),
 			slog.String("state", string(m.State)), slog.String("zone", m.Zone), slog.String("address", m.GossipAddr))
@@ -59,6 +63,10 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	}
 	if farm != d.cfg.Farm {
 		return fmt.Errorf("node of farm %q; this is %q", farm, d.cfg.Farm)
+	}
+	if d.refuses(m.ID) {
+		d.refused.count(refusedID, n.Address())
+		return fmt.Errorf("%s is refused", m.ID)
 	}
 	if m.ID == d.cfg.ID && m.BootID != d.cfg.BootID && m.State == Active {
 		// What others still say of this node is from before it was started.
@@ -97,6 +105,9 @@ func (d delegate) LocalState(bool) []byte {
 		if len(state.Held) == maxHeld {
 			break
 		}
+		if d.refuses(h.member.ID) {
+			continue
+		}
 		state.Held = append(state.Held, &gossippb.Held{
 			Id: h.member.ID, GossipAddress: h.member.GossipAddr, Meta: h.meta,
 			GoneMs: uint64(max(h.gone, 0).Milliseconds()), Left: h.left,
@@ -116,13 +127,17 @@ func (d delegate) MergeRemoteState(raw []byte, _ bool) {
 		d.log.LogAttrs(context.Background(), slog.LevelDebug, "exchange refused", slog.Any("error", err))
 		return
 	}
-	now := time.Now()
+	now, changed := time.Now(), false
 	for _, h := range absent {
-		if d.table.merge(h, now) {
-			d.touch()
+		if !d.refuses(h.member.ID) && d.table.merge(h, now) {
+			changed = true
 		}
 	}
-	if id != d.cfg.ID {
+	if changed {
+		d.table.drop(d.refuses) // Recheck may have come too early to see them
+		d.touch()
+	}
+	if id != d.cfg.ID && !d.refuses(id) {
 		d.ObserveRingHash(id, hash)
 	}
 }

@@ -13,6 +13,11 @@
 // just joined has the same ring as all others; ring hashes travel with it and show
 // those that do not ([Gossip.Disagreements]).
 //
+// With keys all of it is sealed ([Config.Keys]), and what no key of the farm opens is
+// turned away before the library, or any parser, has seen it. The same TCP port has a
+// door for TLS connections ([Config.Door]), by which those come who have no key yet.
+// What strangers can cost is bounded: connections by number, address and time.
+//
 // What to do when a member is silent, and whether one can be reached at all, is
 // left to transfer, which finds out sooner than gossip. A Gossip may be shared by
 // goroutines.

@@ -24,6 +24,8 @@ type Gossip struct {
 	table       *table
 	agreement   agreement
 	seats       *seatTable
+	keys        *keys
+	refused     *refusals
 
 	updateMu sync.Mutex // orders what this node says of itself
 	meta     atomic.Pointer[[]byte]
@@ -44,6 +46,10 @@ func New(cfg Config, log *slog.Logger) (*Gossip, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
+	keys, err := newKeys(cfg.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("gossip: %w", err)
+	}
 	g := &Gossip{
 		cfg:         cfg,
 		log:         log,
@@ -52,6 +58,8 @@ func New(cfg Config, log *slog.Logger) (*Gossip, error) {
 		table:       newTable(cfg.ID, cfg.HoldDown),
 		agreement:   agreement{differs: make(map[string]difference)},
 		seats:       newSeatTable(cfg),
+		keys:        keys,
+		refused:     newRefusals(log),
 		started:     make(chan struct{}),
 		joined:      make(chan struct{}),
 		touched:     make(chan struct{}, 1),
@@ -59,7 +67,7 @@ func New(cfg Config, log *slog.Logger) (*Gossip, error) {
 		changed:     make(chan struct{}, 1),
 		contacts:    make(chan string, maxContacts),
 	}
-	_, err := g.say(cfg.self())
+	_, err = g.say(cfg.self())
 	return g, err
 }
 
@@ -111,12 +119,12 @@ func (g *Gossip) memberlistConfig(stopping <-chan struct{}) (*memberlist.Config,
 	conf.GossipToTheDeadTime, conf.TCPTimeout = t.ExchangeInterval, t.StreamTimeout
 	// A node that comes back may have another address.
 	conf.DeadNodeReclaimTime = time.Millisecond
-	conf.SecretKey = g.cfg.SecretKey
+	conf.Keyring, conf.GossipVerifyIncoming, conf.GossipVerifyOutgoing = g.keys.ring, true, true
 	conf.Delegate, conf.Events, conf.Conflict, conf.Merge, conf.Alive = d, d, d, d, d
 	conf.Logger = newLibraryLogger(g.log)
 	conf.AdvertiseAddr, conf.AdvertisePort = "", 0
 	if g.cfg.Transport != nil {
-		conf.Transport = g.cfg.Transport
+		conf.Transport = openGate(g, g.cfg.Transport)
 		return conf, nil
 	}
 	listen, advertise, err := g.cfg.addresses()
@@ -127,7 +135,7 @@ func (g *Gossip) memberlistConfig(stopping <-chan struct{}) (*memberlist.Config,
 	if err != nil {
 		return nil, err
 	}
-	conf.Transport = transport
+	conf.Transport = openGate(g, transport)
 	conf.AdvertiseAddr, conf.AdvertisePort = advertise.Addr().String(), int(advertise.Port())
 	if conf.AdvertisePort == 0 {
 		conf.AdvertisePort = transport.GetAutoBindPort()

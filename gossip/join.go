@@ -175,7 +175,7 @@ func (g *Gossip) alone() bool {
 func (g *Gossip) Snapshot() []byte {
 	s := &gossippb.Snapshot{Farm: g.cfg.Farm}
 	for _, m := range g.Members() {
-		if m.Alive() && m.GossipAddr != "" && len(s.Contacts) < maxSnapshot {
+		if m.Alive() && m.GossipAddr != "" && len(s.Contacts) < maxSnapshot && !g.refuses(m.ID) {
 			s.Contacts = append(s.Contacts, &gossippb.Contact{Id: m.ID, GossipAddress: m.GossipAddr})
 		}
 	}
@@ -196,7 +196,7 @@ func (g *Gossip) Merge(snapshot []byte) error {
 	}
 	var unknown []string
 	for id, address := range contacts {
-		if m, ok := g.Member(id); !ok || !m.Alive() {
+		if m, ok := g.Member(id); (!ok || !m.Alive()) && !g.refuses(id) {
 			unknown = append(unknown, address)
 		}
 	}

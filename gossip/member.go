@@ -52,6 +52,8 @@ type Member struct {
 	Egress bool
 	// ProtoMin and ProtoMax bound the versions of the peer protocol that it speaks.
 	ProtoMin, ProtoMax uint32
+	// Epoch counts the changes of the farm's trust that the member knows of.
+	Epoch uint64
 	// RingHash is the hash of its ring as this node last heard of it, 0 for never.
 	RingHash uint64
 }
@@ -82,7 +84,8 @@ func encodeMeta(m Member, farm string, padding int) ([]byte, error) {
 	}
 	meta := &gossippb.Meta{
 		Farm: farm, BootId: m.BootID, Zone: m.Zone, Version: m.Version, State: state,
-		Egress: m.Egress, ProtocolMin: m.ProtoMin, ProtocolMax: m.ProtoMax, Padding: make([]byte, padding),
+		Egress: m.Egress, ProtocolMin: m.ProtoMin, ProtocolMax: m.ProtoMax, Epoch: m.Epoch,
+		Padding: make([]byte, padding),
 	}
 	for _, address := range []string{m.PeerAddr, m.PeerAddr6} {
 		if err := setPeerAddr(meta, address); err != nil {
@@ -143,7 +146,7 @@ func decodeMeta(id, gossipAddr string, raw []byte) (Member, string, error) {
 	m := Member{
 		ID: id, BootID: meta.BootId, Zone: meta.Zone, Version: meta.Version, GossipAddr: gossipAddr,
 		// A state of a later release is one that this one cannot count on.
-		State: Joining, Egress: meta.Egress, ProtoMin: meta.ProtocolMin, ProtoMax: meta.ProtocolMax,
+		State: Joining, Egress: meta.Egress, ProtoMin: meta.ProtocolMin, ProtoMax: meta.ProtocolMax, Epoch: meta.Epoch,
 	}
 	if state, ok := stateFromWire[meta.State]; ok {
 		m.State = state

@@ -3,6 +3,10 @@ package gossip
 import (
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	gossippb "github.com/pullonce/pullonce/proto/gossip"
 )
 
 func TestMetadataAlwaysFits(t *testing.T) {
@@ -10,7 +14,7 @@ func TestMetadataAlwaysFits(t *testing.T) {
 	m := Member{
 		ID: long, BootID: long, Zone: long, Version: long, State: Draining, Egress: true,
 		PeerAddr: "255.255.255.255:65535", PeerAddr6: "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535",
-		ProtoMin: 1<<32 - 1, ProtoMax: 1<<32 - 1,
+		ProtoMin: 1<<32 - 1, ProtoMax: 1<<32 - 1, Epoch: 1<<64 - 1,
 	}
 	raw, err := encodeMeta(m, long, maxPadding)
 	if err != nil {
@@ -49,7 +53,7 @@ func TestMetadataThatCannotBeIsRefused(t *testing.T) {
 }
 
 func FuzzMeta(f *testing.F) {
-	raw, err := encodeMeta(Member{ID: "a", State: Active, Zone: "z", PeerAddr: "10.0.0.1:1", PeerAddr6: "[::1]:2"}, "farm", 3)
+	raw, err := encodeMeta(Member{ID: "a", State: Active, Zone: "z", PeerAddr: "10.0.0.1:1", PeerAddr6: "[::1]:2", Epoch: 7}, "farm", 3)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -71,7 +75,9 @@ func FuzzMeta(f *testing.F) {
 }
 
 func FuzzExchange(f *testing.F) {
-	g, err := New(testConfig(), discard())
+	cfg := testConfig()
+	cfg.Refuse = func(id string) bool { return strings.HasPrefix(id, "refused") }
+	g, err := New(cfg, discard())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -80,15 +86,37 @@ func FuzzExchange(f *testing.F) {
 	}
 	f.Add(g.Snapshot())
 	f.Add(delegate{g}.LocalState(false))
+	for _, id := range []string{"a", "refused"} {
+		meta, err := encodeMeta(Member{ID: id, State: Active, Epoch: 7}, cfg.Farm, 3)
+		if err != nil {
+			f.Fatal(err)
+		}
+		raw, err := proto.Marshal(&gossippb.LocalState{Id: id, Farm: cfg.Farm, RingHash: 7, Held: []*gossippb.Held{
+			{Id: id, Meta: meta, GoneMs: 1, GossipAddress: "10.0.0.2:7946"},
+		}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		before := len(g.Members())
 		_ = g.Merge(raw)
 		for len(g.contacts) > 0 {
 			<-g.contacts
+		}
+		if len(g.Members()) != before {
+			t.Fatal("a snapshot alone made a member")
 		}
 		delegate{g}.MergeRemoteState(raw, false)
 		self, _ := g.Member("self")
 		if self.State != Active || len(g.Members()) > maxHeld+1 {
 			t.Fatalf("an exchange made this node %+v", self)
+		}
+		for _, m := range g.Members() {
+			if cfg.Refuse(m.ID) {
+				t.Fatalf("an exchange made %s a member, which is refused", m.ID)
+			}
 		}
 		g.table.entries = map[string]*entry{"self": g.table.entries["self"]}
 	})

@@ -63,14 +63,14 @@ func TestNodesMeetOverRealSocketsWithAKey(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	key := bytes.Repeat([]byte{7}, 32)
 	first := realConfig("a")
-	first.SecretKey = key
+	first.Keys = [][]byte{key}
 	a, stopA := runReal(t, first, slog.New(slog.DiscardHandler))
 	_, port, err := net.SplitHostPort(a.Self().GossipAddr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	second := realConfig("b", "localhost:"+port)
-	second.SecretKey = key
+	second.Keys = [][]byte{key}
 	b, stopB := runReal(t, second, slog.New(slog.DiscardHandler))
 	stranger, stopStranger := runReal(t, realConfig("c", a.Self().GossipAddr), slog.New(slog.DiscardHandler))
 	within(t, 10*time.Second, "a and b know each other", func() bool {
@@ -144,12 +144,12 @@ func TestAStopDoesNotWaitForASilentSeed(t *testing.T) {
 
 func TestAllThatIsWrongWithAConfigIsSaidAtOnce(t *testing.T) {
 	_, err := gossip.New(gossip.Config{
-		Listen: "0.0.0.0:7946", Seeds: []string{"a:b:c"}, SecretKey: []byte("short"),
+		Listen: "0.0.0.0:7946", Seeds: []string{"a:b:c"}, Keys: [][]byte{[]byte("short")},
 	}, slog.New(slog.DiscardHandler))
 	if err == nil {
 		t.Fatal("New of a bad config = nil; want an error")
 	}
-	for _, want := range []string{"node id", "gossip advertise address", `seed "a:b:c"`, "hold down", "secret key", "probe interval"} {
+	for _, want := range []string{"node id", "gossip advertise address", `seed "a:b:c"`, "hold down", "key of 5 bytes", "probe interval"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("New of a bad config = %v; want %q in it", err, want)
 		}

@@ -231,6 +231,21 @@ func (t *table) member(id string) (Member, bool) {
 	return e.member, true
 }
 
+// drop forgets members at once, with their places, and lists them.
+func (t *table) drop(refused func(id string) bool) []Member {
+	var out []Member
+	for _, m := range t.members() {
+		if !refused(m.ID) {
+			continue
+		}
+		t.mu.Lock()
+		delete(t.entries, m.ID)
+		t.mu.Unlock()
+		out = append(out, m)
+	}
+	return out
+}
+
 // setRingHash notes the ring hash that a member had.
 func (t *table) setRingHash(id string, hash uint64) {
 	t.mu.Lock()

@@ -91,6 +91,7 @@ type Meta struct {
 	PeerIpv4Port uint32                 `protobuf:"varint,10,opt,name=peer_ipv4_port,json=peerIpv4Port,proto3" json:"peer_ipv4_port,omitempty"`
 	PeerIpv6     []byte                 `protobuf:"bytes,11,opt,name=peer_ipv6,json=peerIpv6,proto3" json:"peer_ipv6,omitempty"` // 16 bytes, or empty
 	PeerIpv6Port uint32                 `protobuf:"varint,12,opt,name=peer_ipv6_port,json=peerIpv6Port,proto3" json:"peer_ipv6_port,omitempty"`
+	Epoch        uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the farm's trust, as far as the node knows
 	// Of a length that a node chooses at its start, so that few nodes' messages have
 	// one length: memberlist v0.7.0 may take two queued messages of one length for one.
 	Padding       []byte `protobuf:"bytes,15,opt,name=padding,proto3" json:"padding,omitempty"`
@@ -208,6 +209,13 @@ func (x *Meta) GetPeerIpv6() []byte {
 func (x *Meta) GetPeerIpv6Port() uint32 {
 	if x != nil {
 		return x.PeerIpv6Port
+	}
+	return 0
+}
+
+func (x *Meta) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }
@@ -477,7 +485,7 @@ var File_proto_gossip_gossip_proto protoreflect.FileDescriptor
 
 const file_proto_gossip_gossip_proto_rawDesc = "" +
 	"\n" +
-	"\x19proto/gossip/gossip.proto\x12\x12pullonce.gossip.v1\"\x90\x03\n" +
+	"\x19proto/gossip/gossip.proto\x12\x12pullonce.gossip.v1\"\xa6\x03\n" +
 	"\x04Meta\x12\x12\n" +
 	"\x04farm\x18\x01 \x01(\tR\x04farm\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x12\n" +
@@ -491,7 +499,8 @@ const file_proto_gossip_gossip_proto_rawDesc = "" +
 	"\x0epeer_ipv4_port\x18\n" +
 	" \x01(\rR\fpeerIpv4Port\x12\x1b\n" +
 	"\tpeer_ipv6\x18\v \x01(\fR\bpeerIpv6\x12$\n" +
-	"\x0epeer_ipv6_port\x18\f \x01(\rR\fpeerIpv6Port\x12\x18\n" +
+	"\x0epeer_ipv6_port\x18\f \x01(\rR\fpeerIpv6Port\x12\x14\n" +
+	"\x05epoch\x18\r \x01(\x04R\x05epoch\x12\x18\n" +
 	"\apadding\x18\x0f \x01(\fR\apadding\"{\n" +
 	"\n" +
 	"LocalState\x12\x0e\n" +
