@@ -40,6 +40,7 @@ type Client struct {
 	address string // as given
 	base    string // of URLs
 	http    *http.Client
+	token   string // "" for none
 }
 
 // NewClient makes a client of the node at address, which is unix:///path or http://host:port. It connects to nobody

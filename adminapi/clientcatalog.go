@@ -113,6 +113,9 @@ func (c *Client) post(ctx context.Context, path string, body io.Reader, size int
 	if err != nil {
 		return err
 	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	sent := &source{reader: body}
 	if body != nil {
 		req.Body, req.ContentLength = io.NopCloser(sent), size

@@ -17,6 +17,9 @@ type Config struct {
 	UnixSocket bool
 	// Socket is the path of the node's unix socket, for those who have to go there; "" is not known.
 	Socket string
+	// Token has whoever sends it (Authorization: Bearer) change the farm over HTTP; wrong tries are slowed. At least 16
+	// bytes. "": the farm is changed over the unix socket alone, which asks for none.
+	Token string
 	// Profiles serves /debug/pprof. For unix sockets only: a profile costs CPU and shows what the process does.
 	Profiles bool
 	// Listen is the addresses, as host:port, on which the server will listen: clients may use them as Host. An
@@ -42,6 +45,9 @@ func (c Config) Validate() error {
 	var problems []error
 	if c.Profiles && !c.UnixSocket {
 		problems = append(problems, errors.New("profiles are for the unix socket only"))
+	}
+	if c.Token != "" && (len(c.Token) < minTokenBytes || strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		problems = append(problems, fmt.Errorf("admin token: want at least %d bytes of visible ASCII", minTokenBytes))
 	}
 	for _, address := range c.Listen {
 		if _, _, err := net.SplitHostPort(address); err != nil {

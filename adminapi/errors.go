@@ -11,19 +11,22 @@ import (
 
 // The codes of errors.
 const (
-	codeBadBackup  = "bad_backup"
-	codeBadRequest = "bad_request"
-	codeBusy       = "busy"
-	codeFailed     = "failed"
-	codeForbidden  = "forbidden"
-	codeInternal   = "internal"
-	codeMethod     = "method_not_allowed"
-	codeNoQuorum   = "no_quorum"
-	codeNotFound   = "not_found"
-	codeNotReady   = "not_ready"
-	codeQuorum     = "has_quorum"
-	codeTimeout    = "timeout"
-	codeWrongHost  = "wrong_host"
+	codeBadBackup    = "bad_backup"
+	codeBadRequest   = "bad_request"
+	codeBusy         = "busy"
+	codeFailed       = "failed"
+	codeForbidden    = "forbidden"
+	codeInternal     = "internal"
+	codeMethod       = "method_not_allowed"
+	codeNoQuorum     = "no_quorum"
+	codeNotFound     = "not_found"
+	codeNotReady     = "not_ready"
+	codeQuorum       = "has_quorum"
+	codeTimeout      = "timeout"
+	codeTrustMode    = "trust_mode"
+	codeUnauthorized = "unauthorized"
+	codeUnknown      = "unknown"
+	codeWrongHost    = "wrong_host"
 )
 
 // An AnswerError is an answer that is an error, on both sides of the wire.
@@ -50,6 +53,10 @@ func answerOf(err error) *AnswerError {
 		return &AnswerError{http.StatusServiceUnavailable, codeNoQuorum, clip(err.Error())}
 	case errors.Is(err, ErrQuorum):
 		return &AnswerError{http.StatusConflict, codeQuorum, clip(err.Error())}
+	case errors.Is(err, ErrTrustMode):
+		return &AnswerError{http.StatusConflict, codeTrustMode, clip(err.Error())}
+	case errors.Is(err, ErrUnknown):
+		return &AnswerError{http.StatusNotFound, codeUnknown, clip(err.Error())}
 	case errors.Is(err, ErrBadBackup):
 		return &AnswerError{http.StatusBadRequest, codeBadBackup, clip(err.Error())}
 	}

@@ -41,9 +41,10 @@ type FarmStatus struct {
 	AskedAt       time.Time `json:"asked_at"`
 	Self          string    `json:"self"` // id of the node that asked
 	// Degraded says that an operator should look: there is a warning of a kind that says so.
-	Degraded bool     `json:"degraded"`
-	Ring     FarmRing `json:"ring"`
-	Totals   Totals   `json:"totals"`
+	Degraded bool       `json:"degraded"`
+	Ring     FarmRing   `json:"ring"`
+	Totals   Totals     `json:"totals"`
+	Trust    *FarmTrust `json:"trust,omitempty"` // of the members that answered, nil when none of them says
 	// Catalog and Hosted are of the members that answered, nil when none of them says. A blob that is kept in three
 	// copies counts three times.
 	Catalog  *FarmCatalog   `json:"catalog,omitempty"`

@@ -37,13 +37,16 @@ type Handler struct {
 	collections chan struct{}
 	backups     chan struct{}
 	operations  chan struct{}
+	steering    chan struct{}
+	tries       *tries // nil without a token
 }
 
 // An endpoint is what answers one path. The zero values are for what can only be read, by GET and HEAD.
 type endpoint struct {
-	post   bool // it changes the farm: by POST, over the unix socket alone
+	post   bool // it changes the farm: by POST alone
 	body   bool // it takes a body
 	answer route
+	change route // what answers a POST, when answer is for what can be read
 }
 
 // A route answers, or returns an error when nothing of an answer was sent yet.
@@ -55,6 +58,10 @@ func New(cfg Config, farm Farm, metrics http.Handler, log *slog.Logger) *Handler
 	h := &Handler{
 		cfg: cfg, farm: farm, guard: newGuard(cfg), log: log, collections: make(chan struct{}, maxCollections),
 		backups: make(chan struct{}, maxBackups), operations: make(chan struct{}, 1),
+		steering: make(chan struct{}, maxSteering),
+	}
+	if cfg.Token != "" && !cfg.UnixSocket {
+		h.tries = newTries(cfg.Token)
 	}
 	h.routes = map[string]endpoint{
 		"/livez":      {answer: h.live},
@@ -66,6 +73,9 @@ func New(cfg Config, farm Farm, metrics http.Handler, log *slog.Logger) *Handler
 	}
 	if catalog, ok := farm.(Catalog); ok {
 		maps.Copy(h.routes, h.catalogRoutes(catalog))
+	}
+	if trust, ok := farm.(Trust); ok {
+		maps.Copy(h.routes, h.trustRoutes(trust))
 	}
 	if metrics != nil {
 		h.routes["/metrics"] = endpoint{answer: func(w http.ResponseWriter, r *http.Request) error {
@@ -103,6 +113,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return &AnswerError{http.StatusNotFound, codeNotFound, "no such endpoint"}
 	}
+	if e.change != nil && r.Method == http.MethodPost {
+		e.post, e.answer = true, e.change
+	}
 	if err := h.admit(e, w, r); err != nil {
 		if r.ContentLength != 0 {
 			refuseBody(w)
@@ -117,17 +130,26 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) admit(e endpoint, w http.ResponseWriter, r *http.Request) error {
 	switch reads := r.Method == http.MethodGet || r.Method == http.MethodHead; {
 	case !e.post && !reads:
-		w.Header().Set("Allow", "GET, HEAD")
+		w.Header().Set("Allow", allowed(e))
 		return &AnswerError{http.StatusMethodNotAllowed, codeMethod, "this endpoint can only be read"}
 	case e.post && r.Method != http.MethodPost:
 		w.Header().Set("Allow", "POST")
 		return &AnswerError{http.StatusMethodNotAllowed, codeMethod, "this endpoint takes POST"}
-	case e.post && !h.cfg.UnixSocket:
+	case e.post && !h.cfg.UnixSocket && h.tries == nil:
 		return &AnswerError{http.StatusForbidden, codeForbidden, h.socketOnly()}
 	case !e.body && r.ContentLength != 0:
 		return &AnswerError{http.StatusBadRequest, codeBadRequest, "a request here has no body"}
+	case e.post && !h.cfg.UnixSocket:
+		return h.tries.admit(w, r)
 	}
 	return nil
+}
+
+func allowed(e endpoint) string {
+	if e.change != nil {
+		return "GET, HEAD, POST"
+	}
+	return "GET, HEAD"
 }
 
 // socketOnly says where the farm can be changed: whoever may open the socket's file may do it.

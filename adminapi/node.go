@@ -26,8 +26,9 @@ type NodeStatus struct {
 	Peers    Peers    `json:"peers"`
 	Swarms   Swarms   `json:"swarms"`
 
-	Catalog *CatalogPart `json:"catalog,omitempty"` // nil of a node that keeps to none
-	Hosted  *HostedPart  `json:"hosted,omitempty"`
+	TrustPart *TrustPart   `json:"trust_part,omitempty"` // nil of a node without trust
+	Catalog   *CatalogPart `json:"catalog,omitempty"`    // nil of a node that keeps to none
+	Hosted    *HostedPart  `json:"hosted,omitempty"`
 
 	// RingDisagreements names peers whose ring has differed from this node's for long.
 	RingDisagreements []string `json:"ring_disagreements"`
@@ -133,6 +134,10 @@ func (n NodeStatus) finished() NodeStatus {
 	n.Addresses = n.Addresses.finished()
 	n.RingDisagreements = list(n.RingDisagreements)
 	n.Alarms = list(n.Alarms)
+	if n.TrustPart != nil {
+		part := n.TrustPart.finished()
+		n.TrustPart = &part
+	}
 	if n.Upstream.Upstreams == nil {
 		n.Upstream.Upstreams = map[string]UpstreamLink{}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -121,7 +120,7 @@ func (h *Handler) collect(c Catalog) route {
 	}
 }
 
-// operate does one operation, unless another one is under way. Who may do that may also know why it failed.
+// operate does one operation, unless another one is under way.
 func (h *Handler) operate(r *http.Request, do func() error) error {
 	select {
 	case h.operations <- struct{}{}:
@@ -129,17 +128,7 @@ func (h *Handler) operate(r *http.Request, do func() error) error {
 	default:
 		return &AnswerError{http.StatusServiceUnavailable, codeBusy, "another operation is under way"}
 	}
-	err := do()
-	if err == nil {
-		h.log.LogAttrs(r.Context(), slog.LevelWarn, "operator acted", slog.String("path", r.URL.Path), slog.String("query", r.URL.RawQuery))
-		return nil
-	}
-	h.log.LogAttrs(r.Context(), slog.LevelError, "operation failed", slog.String("path", r.URL.Path), slog.Any("error", err))
-	answer := answerOf(err)
-	if answer.Code == codeInternal {
-		answer = &AnswerError{http.StatusInternalServerError, codeFailed, clip(err.Error())}
-	}
-	return answer
+	return h.acted(r, do())
 }
 
 // flag is a query parameter that is true or false.

@@ -14,7 +14,7 @@ const (
 	WarnUpstream    = "upstream"    // members cannot reach an upstream; a degradation when none can
 	WarnCatalog     = "catalog"     // members cannot ask the catalog, or it is in trouble
 	WarnCopies      = "copies"      // hosted blobs have fewer copies than they should
-	WarnTrust       = "trust"       // members do not prove who they are; the operator has said so, so it is no degradation
+	WarnTrust       = "trust"       // members do not prove who they are: the operator has said so, so it is no degradation; else trouble with one's trust
 )
 
 // A Warning is something that an operator should look at.
@@ -29,24 +29,17 @@ func (s *FarmStatus) judge() {
 	s.Totals = Sum(s.Members)
 	s.Ring = s.compareRings()
 	s.Warnings = []Warning{}
-	untrusted := 0
 	for _, m := range s.Members {
 		s.warnAbout(m)
-		if m.Node != nil && m.Node.Trust == TrustNone {
-			untrusted++
-		}
 	}
 	s.Degraded = len(s.Warnings) > 0
 	s.sumHosted()
 	s.sumCatalog()
+	s.sumTrust()
 	s.warnAboutCatalog()
 	s.warnAboutCopies()
 	s.warnAboutUpstreams()
-	if untrusted > 0 {
-		s.Warnings = append(s.Warnings, Warning{Kind: WarnTrust, Text: fmt.Sprintf(
-			"trust mode is none on %d of %d members: whoever reaches their ports can read and offer blobs",
-			untrusted, s.Totals.Answered)})
-	}
+	s.warnAboutTrust()
 }
 
 func (s *FarmStatus) warnAbout(m MemberStatus) {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/pullonce/pullonce/internal/peerid"
 	"github.com/pullonce/pullonce/oci"
 	copiespb "github.com/pullonce/pullonce/proto/copies"
 )
@@ -187,7 +188,10 @@ func (f *finding) goOn(old *finding) {
 }
 
 // Compare answers a node that compares. Nodes that go by different rings have nothing to compare.
-func (s *server) Compare(_ context.Context, q *copiespb.CompareRequest) (*copiespb.CompareReply, error) {
+func (s *server) Compare(ctx context.Context, q *copiespb.CompareRequest) (*copiespb.CompareReply, error) {
+	if err := peerid.Check(ctx, q.GetNode()); err != nil {
+		return nil, err
+	}
 	if len(q.GetDigests()) > maxCompared || len(q.GetSummaries()) > maxSummaries {
 		return nil, status.Error(codes.InvalidArgument, "too much in one message")
 	}

@@ -55,18 +55,23 @@ func (c *peerConn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, err
 		n, err := c.Read(*buf)
 		return kept(pool, buf, n, err)
 	}
-	var buf *[]byte
-	var n int
-	var err error
-	waited := c.raw.Read(func(fd uintptr) bool {
-		buf = pool.Get(size)
+	buf, n, err := readReady(c.raw, func() *[]byte { return pool.Get(size) }, pool.Put)
+	c.heard(n)
+	return kept(pool, buf, n, err)
+}
+
+// readReady waits until a socket has something and only then takes a buffer to read it into. The buffer is nil, or the
+// caller's.
+func readReady(raw syscall.RawConn, get func() *[]byte, put func(*[]byte)) (buf *[]byte, n int, err error) {
+	waited := raw.Read(func(fd uintptr) bool {
+		buf = get()
 		for {
 			if n, err = syscall.Read(int(fd), *buf); err != syscall.EINTR { //nolint:errorlint // a bare number
 				break
 			}
 		}
 		if err == syscall.EAGAIN { //nolint:errorlint // a bare number
-			pool.Put(buf)
+			put(buf)
 			buf = nil
 			return false
 		}
@@ -78,8 +83,7 @@ func (c *peerConn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, err
 	case err == nil && n == 0:
 		err = io.EOF
 	}
-	c.heard(n)
-	return kept(pool, buf, n, err)
+	return buf, max(n, 0), err
 }
 
 // kept is what was read, or gives the buffer back when that is nothing.

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ func (e *Engine) ServerOptions() []grpc.ServerOption {
 		grpc.ForceServerCodecV2(bulk.NewCodec()),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeader), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
-		grpc.ReadBufferSize(ioBuffer), grpc.WriteBufferSize(ioBuffer),
+		grpc.ReadBufferSize(e.peers.readBuffer()), grpc.WriteBufferSize(ioBuffer),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: serverIdle, Time: aliveEvery, Timeout: aliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveEvery / 4, PermitWithoutStream: true}),
 	}
@@ -59,12 +60,16 @@ func (d door) Clone() credentials.TransportCredentials {
 	return door{d.TransportCredentials.Clone(), d.e}
 }
 
-// ServerHandshake refuses a connection that does not begin as HTTP/2 does, and hands on one that is for Parts.Streams.
+// ServerHandshake refuses a connection that is none of a member's, and hands on one that is for Parts.Streams. Without
+// Parts.Secure a member is who begins as HTTP/2 does, or with StreamGreeting.
 func (d door) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	c := newPeerConn(raw, nil)
+	if d.e.peers.isSealed() {
+		return d.sealed(raw)
+	}
+	c := newPeerConn(bare(raw), nil)
 	stream, err := greeted(c, d.e.streams != nil)
 	if stream && err == nil {
-		if err = handOn(c, d.e.streams); err == nil {
+		if err = handOn(raw, &resumed{c.Conn, c.ahead}, d.e.streams); err == nil {
 			return nil, nil, credentials.ErrConnDispatched
 		}
 	}
@@ -75,14 +80,54 @@ func (d door) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, err
 		return nil, nil, err
 	}
 	out, info, err := d.TransportCredentials.ServerHandshake(c)
-	return out, caller{info, c}, err
+	return out, caller{AuthInfo: info, underway: &c.underway}, err
 }
 
-// A caller is who calls, and over which connection.
+// sealed is ServerHandshake with Parts.Secure.
+func (d door) sealed(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	ctx, cancel := context.WithTimeout(arriving{}, greetingTime)
+	defer cancel()
+	c, protocol, brought, err := d.e.peers.sealer.server(ctx, bare(raw))
+	switch {
+	case err != nil && !brought && errors.Is(err, io.EOF):
+		return nil, nil, io.EOF // somebody has looked whether the door is open
+	case err == nil && protocol == ProtocolCalls:
+		return c, caller{AuthInfo: safe{}, underway: &c.underway, id: c.id}, nil
+	case err == nil && protocol == ProtocolStream && d.e.streams != nil:
+		if err = handOn(raw, c, d.e.streams); err == nil {
+			return nil, nil, credentials.ErrConnDispatched
+		}
+	case err == nil:
+		err = fmt.Errorf("protocol %.24q is not spoken here", protocol)
+	}
+	d.e.refuse(raw.RemoteAddr(), err)
+	return nil, nil, err
+}
+
+// arriving is the context of a connection that arrives: gRPC has none for it.
+type arriving struct{}
+
+// Deadline implements context.Context.
+func (arriving) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done implements context.Context.
+func (arriving) Done() <-chan struct{} { return nil }
+
+// Err implements context.Context.
+func (arriving) Err() error { return nil }
+
+// Value implements context.Context.
+func (arriving) Value(any) any { return nil }
+
+// A caller is who calls, and what is on its way to it over the same connection.
 type caller struct {
 	credentials.AuthInfo
-	conn *peerConn
+	underway *underway
+	id       string // in its certificate; "" without one
 }
+
+// PeerID implements peerid.Holder.
+func (c caller) PeerID() string { return c.id }
 
 // frameHead is how long the head of a frame is; its fourth byte says what kind it is of.
 const frameHead = 9
@@ -117,19 +162,23 @@ func begins(said []byte, greeting string) bool {
 	return string(said[:n]) == greeting[:n]
 }
 
-// strangers counts who was refused at the door, and tells the log so from time to time.
+// strangers counts who was refused, and says when the log is to be told.
 type strangers struct {
 	count atomic.Int64
 	told  atomic.Int64 // when the log was told, in nanoseconds of the Unix time
 }
 
-// refuse counts a connection that speaks no protocol of this farm.
+// add counts one more. It says how many there were, and whether the log has not heard of any of late.
+func (s *strangers) add() (n int64, tell bool) {
+	n = s.count.Add(1)
+	last, now := s.told.Load(), time.Now()
+	return n, now.Sub(time.Unix(0, last)) >= strangersEvery && s.told.CompareAndSwap(last, now.UnixNano())
+}
+
+// refuse counts a connection that speaks no protocol of this farm, or is of no member.
 func (e *Engine) refuse(from net.Addr, why error) {
-	n := e.strangers.count.Add(1)
-	last, now := e.strangers.told.Load(), time.Now()
-	if now.Sub(time.Unix(0, last)) < strangersEvery || !e.strangers.told.CompareAndSwap(last, now.UnixNano()) {
-		return
+	if n, tell := e.strangers.add(); tell {
+		e.log.Warn("connection refused, it is no peer's", slog.String("from", from.String()), slog.Any("error", why),
+			slog.Int64("refused", n))
 	}
-	e.log.Warn("connection refused, it is no peer's", slog.String("from", from.String()), slog.Any("error", why),
-		slog.Int64("refused", n))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/pullonce/pullonce/internal/peerid"
 	"github.com/pullonce/pullonce/oci"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 )
@@ -52,7 +53,10 @@ func (e *Engine) droppableAt(ctx context.Context, owner string, digests []oci.Di
 }
 
 // MayDrop answers a holder that wants to evict blobs that this node owns.
-func (e *Engine) MayDrop(_ context.Context, q *transferpb.MayDropRequest) (*transferpb.MayDropReply, error) {
+func (e *Engine) MayDrop(ctx context.Context, q *transferpb.MayDropRequest) (*transferpb.MayDropReply, error) {
+	if err := peerid.Check(ctx, q.GetNode()); err != nil {
+		return nil, err
+	}
 	r := &transferpb.MayDropReply{}
 	for _, d := range e.holders.release(q.GetNode(), parseDigests(q.GetDigests())) {
 		r.Digests = append(r.Digests, d.String())

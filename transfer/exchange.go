@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/pullonce/pullonce/internal/peerid"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 	"github.com/pullonce/pullonce/swarm"
@@ -173,6 +174,9 @@ func (t *task) hello() *transferpb.Haves {
 func (e *Engine) Exchange(stream transferpb.Transfer_ExchangeServer) error {
 	first, err := stream.Recv()
 	if err != nil {
+		return err
+	}
+	if err := peerid.Check(stream.Context(), first.GetNode().GetId()); err != nil {
 		return err
 	}
 	_, done, err := e.enter()

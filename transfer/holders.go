@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pullonce/pullonce/internal/peerid"
 	"github.com/pullonce/pullonce/oci"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
 	"github.com/pullonce/pullonce/ring"
@@ -285,7 +286,10 @@ func (h *holders) forget(id string) {
 
 // Announce takes in what a member has of the blobs that this node owns. The reply carries the ring's hash as this node
 // sees it; nothing is taken from one that is not known to be a member, and the reply then carries none.
-func (e *Engine) Announce(_ context.Context, q *transferpb.AnnounceRequest) (*transferpb.AnnounceReply, error) {
+func (e *Engine) Announce(ctx context.Context, q *transferpb.AnnounceRequest) (*transferpb.AnnounceReply, error) {
+	if err := peerid.Check(ctx, q.GetNode()); err != nil {
+		return nil, err
+	}
 	id, hash := q.GetNode(), e.directory.View().Hash()
 	if _, ok := e.directory.Lookup(id); !ok {
 		return &transferpb.AnnounceReply{}, nil

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/pullonce/pullonce/internal/bulk"
@@ -38,7 +39,8 @@ const (
 
 // peers keeps one connection to each peer that is talked to.
 type peers struct {
-	dial func(context.Context, string) (net.Conn, error)
+	dial   func(context.Context, string) (net.Conn, error)
+	sealer *sealer // nil when connections stay as they are
 
 	mu     sync.Mutex
 	conns  map[string]*peer // by address
@@ -73,17 +75,17 @@ func (p *peers) to(address string) (*peer, error) {
 	}
 	c := &peer{}
 	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(p.credentials(address, c)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			raw, err := p.dial(ctx, address)
-			if err != nil {
-				return nil, err
+			if err != nil || p.isSealed() {
+				return raw, err
 			}
 			return newPeerConn(raw, &c.lastByte), nil
 		}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bulk.NewCodec()), grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
-		grpc.WithReadBufferSize(ioBuffer), grpc.WithWriteBufferSize(ioBuffer),
+		grpc.WithReadBufferSize(p.readBuffer()), grpc.WithWriteBufferSize(ioBuffer),
 		grpc.WithIdleTimeout(idle),
 		grpc.WithConnectParams(connectParams()),
 		grpc.WithDisableServiceConfig(),
@@ -94,6 +96,26 @@ func (p *peers) to(address string) (*peer, error) {
 	c.conn, c.TransferClient = conn, transferpb.NewTransferClient(conn)
 	p.conns[address] = c
 	return c, nil
+}
+
+// isSealed tells whether connections are made safe.
+func (p *peers) isSealed() bool { return p != nil && p.sealer != nil }
+
+// readBuffer is what gRPC may read from a connection at once. A sealed one has fetched many frames already: a buffer more
+// would be a copy more.
+func (p *peers) readBuffer() int {
+	if p.isSealed() {
+		return 0
+	}
+	return ioBuffer
+}
+
+// credentials are those of the connection c to address.
+func (p *peers) credentials(address string, c *peer) credentials.TransportCredentials {
+	if !p.isSealed() {
+		return insecure.NewCredentials()
+	}
+	return sealed{p.sealer, address, &c.lastByte}
 }
 
 // Conn is the connection to the peer at an address, for the calls of other rooms at the same door. It ends with Run,
@@ -111,6 +133,9 @@ func (p *peers) accepts(ctx context.Context, address string) bool {
 	raw, err := p.dial(ctx, address)
 	if err != nil {
 		return false
+	}
+	if p.isSealed() {
+		return p.sealer.accepts(ctx, raw, address)
 	}
 	_ = raw.Close()
 	return true

@@ -30,19 +30,25 @@ func open(t *testing.T, l net.Listener, log io.Writer) *Engine {
 func openWith(t *testing.T, l net.Listener, log io.Writer, streams func(net.Conn)) *Engine {
 	t.Helper()
 	e := &Engine{cfg: Default(), log: slog.New(slog.NewTextHandler(log, nil)), streams: streams}
+	serveDoor(t, e, l)
+	return e
+}
+
+// serveDoor serves an engine to peers until the test ends.
+func serveDoor(t *testing.T, e *Engine, l net.Listener) {
+	t.Helper()
 	e.cfg.Self = Node{ID: "door", Address: l.Addr().String()}
 	s := grpc.NewServer(e.ServerOptions()...)
 	e.Attach(s)
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	go func() { served <- s.Serve(Listener(l)) }()
 	t.Cleanup(func() {
 		s.Stop()
 		<-served
 	})
-	return e
 }
 
-func listenTCP(t *testing.T) net.Listener {
+func listenTCP(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

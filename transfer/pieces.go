@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/pullonce/pullonce/internal/bulk"
+	"github.com/pullonce/pullonce/internal/peerid"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -201,6 +202,9 @@ func (t *task) suspect(m *member, i int, now time.Duration) {
 
 // piece answers a neighbour that asks for a piece.
 func (e *Engine) piece(ctx context.Context, q *transferpb.PieceRequest) (*bulk.Message, error) {
+	if err := peerid.Check(ctx, q.GetNode()); err != nil {
+		return nil, err
+	}
 	head := &transferpb.PieceReply{Status: transferpb.PieceReply_STATUS_ABSENT}
 	reply := &bulk.Message{Head: head}
 	_, done, err := e.enter()

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/pullonce/pullonce/internal/bulk"
+	"github.com/pullonce/pullonce/internal/peerid"
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/piece"
 	transferpb "github.com/pullonce/pullonce/proto/transfer"
@@ -76,6 +77,10 @@ func (t *task) give(ctx context.Context, m *member, list *piece.List, i int) (*t
 // pushed takes a piece that the meeting point sent unasked.
 func (e *Engine) pushed(ctx context.Context, b *bulk.Message) (*transferpb.PushReply, error) {
 	defer b.Free()
+	q := b.Head.(*transferpb.PushRequest)
+	if err := peerid.Check(ctx, q.GetNode()); err != nil {
+		return nil, err
+	}
 	_, done, err := e.enter()
 	if err != nil {
 		return &transferpb.PushReply{}, nil
@@ -83,7 +88,6 @@ func (e *Engine) pushed(ctx context.Context, b *bulk.Message) (*transferpb.PushR
 	defer done()
 	n := int64(b.Data.Len())
 	delay := e.arrived(n) // also what is refused has come over the line
-	q := b.Head.(*transferpb.PushRequest)
 	t := e.taskOf(ctx, q.GetDigest())
 	if t == nil {
 		return &transferpb.PushReply{}, nil

@@ -92,7 +92,7 @@ func underwayOf(ctx context.Context) *underway {
 		return nil
 	}
 	if c, ok := p.AuthInfo.(caller); ok {
-		return &c.conn.underway
+		return c.underway
 	}
 	return nil
 }

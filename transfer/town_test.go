@@ -93,7 +93,7 @@ func (w *town) build(id, dir string, run bool) *house {
 	h.Attach(s)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	var group sync.WaitGroup
-	group.Go(func() { _ = s.Serve(l) })
+	group.Go(func() { _ = s.Serve(Listener(l)) })
 	if run {
 		group.Go(func() { _ = h.Run(ctx) })
 		group.Go(func() { _ = store.Run(ctx) })

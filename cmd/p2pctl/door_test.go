@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -18,7 +19,7 @@ import (
 )
 
 // door DIR SOCKET serves the admin API of a node on a unix socket until the story ends; door DIR http does on loopback,
-// and names it in P2PCTL_ADDRESS. DIR says what the node knows, see scripted.
+// and names it in P2PCTL_ADDRESS; its admin token is what DIR/admin-token says, if that is there. DIR says what the node knows, see scripted.
 func door(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: door DIR SOCKET|http")
@@ -26,6 +27,10 @@ func door(ts *testscript.TestScript, neg bool, args []string) {
 	cfg, network, address := adminapi.Default(), "unix", ts.MkAbs(args[1])
 	if args[1] == "http" {
 		network, address, cfg.Socket = "tcp", "127.0.0.1:0", "/run/p2pd/p2pd.sock"
+		if token, err := os.ReadFile(filepath.Join(ts.MkAbs(args[0]), "admin-token")); err == nil {
+			cfg.Token = strings.TrimSpace(string(token))
+			ts.Check(cfg.Validate())
+		}
 	} else {
 		cfg.UnixSocket = true
 	}
@@ -47,13 +52,17 @@ func door(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// scripted is a node that knows what the files of a folder say: catalog.json, recovered.json, collected.json and backup.
-// A file quorum has it refuse to replace the catalog, no-quorum to do what needs one, cut to end a backup early. It
-// writes done, and restored.
+// scripted is a node that knows what the files of a folder say: catalog.json, recovered.json, collected.json, trust.json,
+// tokens.json, token.json, node.json and backup. A file quorum has it refuse to replace the catalog, no-quorum to do what needs one, cut to end a backup early, unknown to know no
+// id. It writes done, and restored.
 type scripted struct{ dir string }
 
 func (s scripted) Node(context.Context) (adminapi.NodeStatus, error) {
-	return adminapi.NodeStatus{ID: "alpha-1f", Farm: "lab"}, nil
+	n := adminapi.NodeStatus{ID: "alpha-1f", Farm: "lab"}
+	if !s.has("node.json") {
+		return n, nil
+	}
+	return n, s.read("node.json", &n)
 }
 func (s scripted) Members(context.Context) ([]adminapi.Member, error) { return nil, nil }
 func (s scripted) Ask(context.Context, string) (adminapi.NodeStatus, error) {
@@ -129,4 +138,34 @@ func (s scripted) Collect(_ context.Context, dryRun bool) (c adminapi.Collected,
 		return c, adminapi.ErrNoQuorum
 	}
 	return c, errors.Join(s.done(true, "collect %v", dryRun), s.read("collected.json", &c))
+}
+
+func (s scripted) TrustStatus(context.Context) (p adminapi.TrustPart, err error) {
+	return p, s.read("trust.json", &p)
+}
+
+func (s scripted) CreateToken(_ context.Context, ttl time.Duration, uses int) (t adminapi.NewToken, err error) {
+	return t, errors.Join(s.steer("token %v %d", ttl, uses), s.read("token.json", &t))
+}
+
+func (s scripted) Tokens(context.Context) (tokens []adminapi.TokenInfo, err error) {
+	return tokens, s.read("tokens.json", &tokens)
+}
+
+func (s scripted) DropToken(_ context.Context, id string) error { return s.steer("drop %s", id) }
+func (s scripted) RevokeNode(_ context.Context, id string) error { return s.steer("revoke %s", id) }
+
+func (s scripted) ReadmitNode(_ context.Context, id string) error { return s.steer("readmit %s", id) }
+func (s scripted) RotateKey(context.Context) error                { return s.steer("rotate") }
+
+func (s scripted) steer(what string, args ...any) error {
+	switch {
+	case s.has("no-quorum"):
+		return adminapi.ErrNoQuorum
+	case s.has("unknown"):
+		return fmt.Errorf("%w: no such id", adminapi.ErrUnknown)
+	case s.has("files"):
+		return fmt.Errorf("%w: trust.mode is files", adminapi.ErrTrustMode)
+	}
+	return s.done(true, what, args...)
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,11 +23,13 @@ var defaultSockets = []string{"/run/p2pd/p2pd.sock", "/var/lib/p2pd/p2pd.sock", 
 const (
 	defaultHTTP = "http://127.0.0.1:5080"
 	addressEnv  = "P2PCTL_ADDRESS"
+	tokenEnv    = "P2PCTL_ADMIN_TOKEN_FILE"
 )
 
 // options are the flags that all commands share, and where results go.
 type options struct {
 	socket, address string
+	tokenFile       string
 	output          string
 	timeout         time.Duration
 	stdout, stderr  io.Writer
@@ -42,9 +46,13 @@ It looks for the node at --socket or --address, else at ` + addressEnv + ` in th
 environment, else at the socket /run/p2pd/p2pd.sock, /var/lib/p2pd/p2pd.sock or
 ./.p2pd/p2pd.sock, whichever answers, else at ` + defaultHTTP + `.
 
+Over HTTP a node changes nothing, unless it has an admin token and is sent it: the
+one in the file at --admin-token-file, else at ` + tokenEnv + `.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 degraded (a member did not
 answer, an alarm, a ring that differs, an upstream that no member reaches, a
-catalog in trouble, hosted blobs below their copies), 4 no node answers.`,
+catalog in trouble, hosted blobs below their copies, a certificate that was not
+renewed), 4 no node answers.`,
 		SilenceUsage: true, SilenceErrors: true,
 		Args:              cobra.NoArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return o.check() },
@@ -53,10 +61,11 @@ catalog in trouble, hosted blobs below their copies), 4 no node answers.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.socket, "socket", "", "path of the node's unix socket")
 	flags.StringVar(&o.address, "address", "", "address of the node: unix:///path or http://host:port")
+	flags.StringVar(&o.tokenFile, "admin-token-file", "", "file with the node's admin token, for changes over HTTP")
 	flags.StringVarP(&o.output, "output", "o", "table", "how to show results: table or json")
 	flags.DurationVar(&o.timeout, "timeout", 2*time.Second, "how long nodes may take to say how they are")
 	root.MarkFlagsMutuallyExclusive("socket", "address")
-	root.AddCommand(newStatus(o), newMembers(o), newCatalog(o), newGC(o), newVersion(o))
+	root.AddCommand(newStatus(o), newMembers(o), newCatalog(o), newGC(o), newToken(o), newNode(o), newKey(o), newVersion(o))
 	return root
 }
 
@@ -72,8 +81,48 @@ func (o *options) check() error {
 	return err
 }
 
-// client is one of the node that the flags and the environment name.
+// maxTokenBytes bounds a file with an admin token.
+const maxTokenBytes = 4096
+
+// client is one of the node that the flags and the environment name, with the admin token that they name.
 func (o *options) client() (*adminapi.Client, error) {
+	client, err := o.bareClient()
+	if err != nil {
+		return nil, err
+	}
+	path := cmp.Or(o.tokenFile, os.Getenv(tokenEnv))
+	if path == "" || strings.HasPrefix(client.Address(), "unix:") {
+		return client, nil
+	}
+	token, err := readToken(path)
+	if err != nil {
+		return nil, err
+	}
+	if !client.Loopback() {
+		return nil, fmt.Errorf("admin token: it is not sent to %s, since HTTP beyond this host is not encrypted", client.Address())
+	}
+	return client.WithToken(token), nil
+}
+
+func readToken(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(file, maxTokenBytes))
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	token := strings.TrimSpace(string(raw))
+	if token == "" || len(raw) == maxTokenBytes || strings.ContainsAny(token, "\r\n") {
+		return "", fmt.Errorf("admin token: %s has not one line with it", path)
+	}
+	return token, nil
+}
+
+// bareClient is a client without a token.
+func (o *options) bareClient() (*adminapi.Client, error) {
 	switch {
 	case o.address != "":
 		return adminapi.NewClient(o.address)

@@ -46,7 +46,11 @@ func (o *options) status(ctx context.Context) error {
 // statusText is a farm's status for people: a line that sums it up, a row for each member, and what is wrong.
 func statusText(s adminapi.FarmStatus, colour bool) string {
 	var out strings.Builder
-	out.WriteString(summary(s) + "\n\n" + memberTable(s).String())
+	out.WriteString(summary(s) + "\n")
+	if s.Trust != nil {
+		out.WriteString(red(printable(trustLine(*s.Trust)), colour && s.Trust.Modes[adminapi.TrustNone] > 0) + "\n")
+	}
+	out.WriteString("\n" + memberTable(s).String())
 	if s.Catalog != nil || s.Hosted != nil {
 		out.WriteString("\n" + hostedLines(s))
 	}
@@ -67,6 +71,30 @@ func summary(s adminapi.FarmStatus) string {
 	}
 	return fmt.Sprintf("farm %s: %s, %s cached in %s, %s saved, hit ratio %s", printable(s.Farm), members, size(t.Bytes),
 		plural(t.Blobs, "blob"), size(max(t.SavedBytes, 0)), ratio(t.Served))
+}
+
+// trustLine says how the members know each other.
+func trustLine(t adminapi.FarmTrust) string {
+	var modes []string
+	for _, mode := range slices.Sorted(maps.Keys(t.Modes)) {
+		if len(t.Modes) > 1 {
+			modes = append(modes, fmt.Sprintf("%s on %d", mode, t.Modes[mode]))
+		} else {
+			modes = append(modes, mode)
+		}
+	}
+	line := "trust " + strings.Join(modes, ", ")
+	if t.CA == "" {
+		return line
+	}
+	line += fmt.Sprintf(": CA %s, epoch %d", short(t.CA), t.Epoch)
+	if !t.CertificateEnd.IsZero() {
+		line += ", first certificate ends " + moment(t.CertificateEnd)
+	}
+	if len(t.Revoked) > 0 {
+		line += ", " + plural(len(t.Revoked), "node") + " shut out"
+	}
+	return line
 }
 
 // hostedLines say what the farm keeps of its own, and how its catalog stands.

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pullonce/pullonce/adminapi"
+)
+
+func newNode(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "node",
+		Short: "List the farm's nodes with their trust, shut one out, take one back",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return errors.New("node: a command is needed") },
+	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use: "list", Short: "List the nodes with their certificates, and those that were shut out",
+			Args: cobra.NoArgs, RunE: work(o.nodes),
+		},
+		&cobra.Command{
+			Use:   "revoke ID",
+			Short: "Shut a node out of the farm at once",
+			Long: `p2pctl node revoke shuts a node out: within seconds no member talks to it any
+more, it cannot join or renew its certificate, and the gossip gets a new key. It
+is for a host that was stolen or broken into. The blobs that it has stay on it.`,
+			Args: cobra.ExactArgs(1),
+			RunE: workOn(func(ctx context.Context, id string) error {
+				return o.steer(ctx, "revoking", fmt.Sprintf("node %s is shut out; p2pctl node readmit takes it back", id),
+					func(c *adminapi.Client) (adminapi.TrustStatus, error) { return c.RevokeNode(ctx, id) })
+			}),
+		},
+		&cobra.Command{
+			Use:   "readmit ID",
+			Short: "Take the revocation of a node back",
+			Args:  cobra.ExactArgs(1),
+			RunE: workOn(func(ctx context.Context, id string) error {
+				return o.steer(ctx, "readmitting", fmt.Sprintf("node %s may join again", id),
+					func(c *adminapi.Client) (adminapi.TrustStatus, error) { return c.ReadmitNode(ctx, id) })
+			}),
+		},
+	)
+	return cmd
+}
+
+func newKey(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "Change the key of the farm's gossip",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return errors.New("key: a command is needed") },
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "rotate",
+		Short: "Give the gossip of the running farm a new key",
+		Long: `p2pctl key rotate gives the gossip of the running farm a new key, in three steps
+for each of which all members are waited for, or half a minute. No member is lost
+by it. One that is switched off meanwhile gets the new key when it comes back.`,
+		Args: cobra.NoArgs,
+		RunE: work(func(ctx context.Context) error {
+			return o.steer(ctx, "rotating", "the gossip has a new key",
+				func(c *adminapi.Client) (adminapi.TrustStatus, error) { return c.RotateKey(ctx) })
+		}),
+	})
+	return cmd
+}
+
+// steer changes the farm's trust and says what was done and how the trust is then.
+func (o *options) steer(ctx context.Context, what, done string, do func(*adminapi.Client) (adminapi.TrustStatus, error)) error {
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	stop := o.progress(what, nil)
+	s, err := do(client)
+	stop()
+	if err != nil {
+		return hint(err, client, "")
+	}
+	if o.output == "json" {
+		return writeJSON(o.stdout, s)
+	}
+	text := fmt.Sprintf("%s (epoch %d)", done, s.Epoch)
+	if len(s.Revoked) > 0 {
+		text += ". Shut out: " + strings.Join(s.Revoked, ", ")
+	}
+	_, err = io.WriteString(o.stdout, printable(text)+"\n")
+	return err
+}
+
+// nodeList is the nodes with their trust, as a document.
+type nodeList struct {
+	SchemaVersion int         `json:"schema_version"`
+	Nodes         []nodeTrust `json:"nodes"` // ordered by id
+}
+
+type nodeTrust struct {
+	ID             string    `json:"id"`
+	Zone           string    `json:"zone"`
+	State          string    `json:"state"` // as gossip knows it; "" when it is no member
+	Answered       bool      `json:"answered"`
+	Revoked        bool      `json:"revoked"`
+	Mode           string    `json:"mode"`
+	Epoch          uint64    `json:"epoch"`
+	CertificateEnd time.Time `json:"certificate_end,omitzero"`
+}
+
+func (o *options) nodes(ctx context.Context) error {
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	s, err := client.Status(ctx, o.timeout)
+	if err != nil {
+		return err
+	}
+	list := nodesOf(s)
+	if o.output == "json" {
+		return writeJSON(o.stdout, list)
+	}
+	_, err = io.WriteString(o.stdout, nodesText(list, s.Self))
+	return err
+}
+
+func nodesOf(s adminapi.FarmStatus) nodeList {
+	var revoked []string
+	if s.Trust != nil {
+		revoked = s.Trust.Revoked
+	}
+	list := nodeList{SchemaVersion: adminapi.SchemaVersion, Nodes: []nodeTrust{}}
+	for _, m := range s.Members {
+		n := nodeTrust{ID: m.ID, Zone: m.Zone, State: m.State, Answered: m.Answered, Revoked: slices.Contains(revoked, m.ID)}
+		if m.Node != nil {
+			n.Mode = m.Node.Trust
+			if p := m.Node.TrustPart; p != nil {
+				n.Mode, n.Epoch, n.CertificateEnd = p.Mode, p.Epoch, p.CertificateEnd
+			}
+		}
+		list.Nodes = append(list.Nodes, n)
+	}
+	for _, id := range revoked {
+		if !slices.ContainsFunc(list.Nodes, func(n nodeTrust) bool { return n.ID == id }) {
+			list.Nodes = append(list.Nodes, nodeTrust{ID: id, Revoked: true})
+		}
+	}
+	slices.SortFunc(list.Nodes, func(a, b nodeTrust) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+func nodesText(list nodeList, self string) string {
+	t := newTable("HOST", "ZONE", "STATE", "TRUST", ">EPOCH", "CERTIFICATE ENDS")
+	for _, n := range list.Nodes {
+		id, state, epoch := n.ID, n.State, ""
+		if id == self {
+			id += " (asked)"
+		}
+		if n.Revoked {
+			state = strings.TrimPrefix(state+", revoked", ", ")
+		}
+		if n.Epoch > 0 {
+			epoch = strconv.FormatUint(n.Epoch, 10)
+		}
+		t.add(id, n.Zone, state, n.Mode, epoch, moment(n.CertificateEnd))
+	}
+	return t.String()
+}

@@ -1,0 +1,320 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	trustpb "github.com/pullonce/pullonce/proto/trust"
+)
+
+// How often this node looks what the farm has agreed on.
+const (
+	syncEvery     = time.Hour
+	staffEvery    = 5 * time.Second // whether it has become a voter, or is none any more
+	firstSyncWait = time.Second
+	lastSyncWait  = time.Minute
+	manyMembers   = 64 // from which on nodes do not all ask at once
+	spreadOver    = 500 * time.Millisecond
+	keepSealFor   = time.Hour // after a node was a voter
+)
+
+// Heard takes note of an epoch that another node has told. A state that is newer than this node's is fetched soon.
+func (t *Trust) Heard(epoch uint64) {
+	c := t.clerk
+	for {
+		old := c.heard.Load()
+		if epoch <= t.view.Load().Epoch || epoch <= old {
+			return
+		}
+		if c.heard.CompareAndSwap(old, epoch) {
+			c.wake()
+			return
+		}
+	}
+}
+
+// A keeping is the state of the loop that keeps this node up to date.
+type keeping struct {
+	t *Trust
+	p *Parts
+
+	next    time.Time // to look then
+	rest    time.Time // no look for the sake of a rumour before
+	fail    time.Duration
+	fruit   time.Duration // rest after a rumour that was none
+	voter   time.Time     // when this node was a voter last
+	turning rotating
+	bound   bool // this node's own key was put into the catalog
+	copied  time.Time
+}
+
+// keep keeps this node's state that of the farm, until ctx ends.
+func (t *Trust) keep(ctx context.Context, p *Parts) error {
+	k := &keeping{t: t, p: p, voter: time.Now()}
+	for {
+		now := time.Now()
+		rumour := t.clerk.heard.Load() > t.view.Load().Epoch && !now.Before(k.rest)
+		if due := t.clerk.due.Swap(false); due || rumour || !now.Before(k.next) {
+			k.look(ctx)
+		}
+		k.staff(ctx)
+		wait := min(staffEvery, time.Until(k.next))
+		if t.clerk.heard.Load() > t.view.Load().Epoch {
+			wait = min(wait, time.Until(k.rest))
+		}
+		timer := time.NewTimer(max(wait, time.Millisecond))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-t.clerk.kick:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// look looks once what the farm has agreed on, and says when to look again.
+func (k *keeping) look(ctx context.Context) {
+	t := k.t
+	rumour := t.clerk.heard.Load()
+	known := t.State().Epoch
+	again, err := k.sync(ctx, rumour)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		k.fail = min(max(2*k.fail, firstSyncWait), lastSyncWait)
+		again = k.fail/2 + rand.N(k.fail/2)
+		t.log.LogAttrs(ctx, slog.LevelDebug, "the farm's trust was not read", slog.Any("error", err))
+	case err == nil:
+		k.fail = 0
+	}
+	k.next = time.Now().Add(again)
+	if rumour > t.State().Epoch { // nobody who should know it does
+		k.fruit = min(max(2*k.fruit, firstSyncWait), lastSyncWait)
+		k.rest = time.Now().Add(k.fruit)
+		if err == nil {
+			t.clerk.heard.CompareAndSwap(rumour, 0)
+		}
+	} else if t.State().Epoch > known {
+		k.fruit = 0
+	}
+}
+
+// sync brings this node up to date, and with it, if it can sign, the catalog.
+func (k *keeping) sync(ctx context.Context, rumour uint64) (again time.Duration, err error) {
+	t := k.t
+	again = syncEvery*9/10 + rand.N(syncEvery/5)
+	s, err := t.signer()
+	if err != nil {
+		return again, err
+	}
+	if s == nil && t.Mode() == Auto {
+		return again, t.fetch(ctx, k.p, rumour)
+	}
+	book, err := k.keepBook(ctx, s)
+	if err != nil || book == nil {
+		return again, err
+	}
+	if s == nil {
+		return again, nil
+	}
+	if soon := k.rotate(ctx, s, book); soon > 0 {
+		again = soon
+	}
+	return again, nil
+}
+
+// keepBook reads the book, and brings what this node knows into a catalog that lacks it: one that is new, or was lost or
+// restored. No book: this node keeps apart.
+func (k *keeping) keepBook(ctx context.Context, s *signer) (*trustpb.Book, error) {
+	t, known := k.t, k.t.State() // known before the reading: so the catalog must have it
+	book, index, err := k.p.readBook(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s != nil && index != 0 && !t.sameFarm(ctx, s, book) {
+		return nil, nil
+	}
+	if known.Epoch > book.GetEpoch() {
+		if book, err = t.restore(ctx, k.p, s, known); err != nil {
+			return nil, fmt.Errorf("put the farm's trust into the catalog: %w", err)
+		}
+		t.log.LogAttrs(ctx, slog.LevelInfo, "the farm's trust was put into the catalog", slog.Uint64("epoch", book.GetEpoch()))
+	}
+	if index == 0 && book.GetEpoch() == 0 {
+		return nil, nil // a site's PKI, and nobody was revoked yet
+	}
+	if s != nil && !k.bound {
+		if err := k.bindAll(ctx, index == 0); err != nil {
+			return nil, err
+		}
+		k.bound = true
+	}
+	if err := t.takeBook(ctx, s, book); err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return book, nil
+	}
+	return book, k.copy(ctx)
+}
+
+// copy keeps on disk, about each hour, which key is whose.
+func (k *keeping) copy(ctx context.Context) error {
+	if !k.copied.IsZero() && time.Since(k.copied) < syncEvery/2 {
+		return nil
+	}
+	err := k.t.keepCopy(ctx, k.p)
+	if err == nil {
+		k.copied = time.Now()
+	}
+	return err
+}
+
+// bindAll puts which key is whose into the catalog: this node's, and all that it knows when the catalog was lost.
+func (k *keeping) bindAll(ctx context.Context, lost bool) error {
+	if lost {
+		if err := k.t.restoreBindings(ctx, k.p); err != nil {
+			return err
+		}
+	}
+	own := k.t.Certificate()
+	if own == nil {
+		return nil
+	}
+	err := k.p.confirm(ctx, k.t.Node(), keyPrintOf(own))
+	if errors.Is(err, ErrTaken) {
+		k.t.log.LogAttrs(ctx, slog.LevelError, "another node has the id of this one", slog.String("peer", k.t.Node()))
+		return nil
+	}
+	return err
+}
+
+// sameFarm tells whether the catalog is of the farm that this node has the authority of. If not, this node was founded in
+// vain: it changes nothing and says so.
+func (t *Trust) sameFarm(ctx context.Context, s *signer, b *trustpb.Book) bool {
+	for _, a := range b.GetAuthorities() {
+		if bytes.Equal(a.GetCertificate(), s.issuer.certificate()) {
+			t.setApart("")
+			return true
+		}
+	}
+	theirs := "none"
+	if list := b.GetAuthorities(); len(list) > 0 {
+		theirs = fingerprintOf(list[0].GetCertificate()).String()
+	}
+	why := fmt.Sprintf("this node has founded a farm of its own (authority %s), but the catalog is of another one (authority %s): "+
+		"stop the node, take away the folder trust in its data directory, and have it join with a token", s.issuer.fingerprint(), theirs)
+	t.setApart(why)
+	t.log.LogAttrs(ctx, slog.LevelError, "this node keeps apart from the farm", slog.String("reason", why))
+	return false
+}
+
+// restore puts what this node knows into a catalog that knows less.
+func (t *Trust) restore(ctx context.Context, p *Parts, s *signer, known State) (*trustpb.Book, error) {
+	return p.changeBook(ctx, func(b *trustpb.Book, there bool) (verdict, error) {
+		if b.GetEpoch() >= known.Epoch {
+			return leave, nil
+		}
+		var all State
+		all.takeRevocations(b.GetRevoked())
+		maps.Copy(all.Revoked, known.Revoked)
+		maps.Copy(all.Void, known.Void)
+		b.Revoked = all.revocations()
+		b.Epoch = known.Epoch
+		if there {
+			b.Epoch++
+		}
+		if s == nil {
+			return put, nil
+		}
+		return put, s.restore(b, known, there)
+	})
+}
+
+// restore fills in what only who can sign knows.
+func (s *signer) restore(b *trustpb.Book, known State, there bool) error {
+	keys := known.GossipKeys
+	if there {
+		theirs, err := s.keysOf(b)
+		if err != nil {
+			return err
+		}
+		for _, key := range theirs {
+			if !hasAuthority(keys, key) && len(keys) < maxGossipKeys-1 {
+				keys = append(keys, key)
+			}
+		}
+		b.Rotation = &trustpb.Rotation{Wanted: b.GetRotation().GetWanted() + 1, Begun: b.GetRotation().GetBegun()}
+	} else {
+		sealed, err := s.issuer.sealed(s.key)
+		if err != nil {
+			return err
+		}
+		b.Authorities = []*trustpb.Authority{{Certificate: s.issuer.certificate(), Key: sealed}}
+	}
+	return s.setKeys(b, keys)
+}
+
+// fetch gets the state from a voter: by a call, or, where none can be called, at a join door.
+func (t *Trust) fetch(ctx context.Context, p *Parts, atLeast uint64) error {
+	if t.Certificate() == nil {
+		return ErrNotMember
+	}
+	if len(p.Farm.Members()) >= manyMembers {
+		if err := pauseFor(ctx, rand.N(spreadOver)); err != nil {
+			return err
+		}
+	}
+	err := errElsewhere
+	for _, peer := range t.others(p.Farm.Voters()) {
+		var reply *trustpb.StateReply
+		if reply, err = t.askState(ctx, p, peer, atLeast); err != nil {
+			continue
+		}
+		if err = t.takeState(ctx, reply); err == nil && t.State().Epoch >= atLeast {
+			return nil
+		}
+	}
+	if err == nil || p.Addresses == nil || ctx.Err() != nil {
+		return err
+	}
+	addresses := p.Addresses()
+	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
+	return t.knockOnce(ctx, addresses, t.lookAtDoor)
+}
+
+// staff sees to it that voters can sign, and that others cannot for long.
+func (k *keeping) staff(ctx context.Context) {
+	t := k.t
+	if t.Mode() != Auto || t.Certificate() == nil {
+		return
+	}
+	s, err := t.signer()
+	if err != nil {
+		t.log.LogAttrs(ctx, slog.LevelError, "the farm's authority cannot be used", slog.Any("error", err))
+		return
+	}
+	switch voter := k.p.Farm.IsVoter(t.Node()); {
+	case voter && s == nil:
+		k.voter = time.Now()
+		if err := t.getSeal(ctx, k.p); err != nil {
+			t.log.LogAttrs(ctx, slog.LevelDebug, "no voter has given the seal key", slog.Any("error", err))
+			return
+		}
+		k.next = time.Now() // to look with it
+	case voter:
+		k.voter = time.Now()
+	case s != nil && time.Since(k.voter) >= keepSealFor && k.bound:
+		if err := t.dropSigner(ctx, k.p); err != nil {
+			k.voter = time.Now().Add(-keepSealFor * 9 / 10) // a while later again
+			t.log.LogAttrs(ctx, slog.LevelDebug, "the farm's authority was not given back", slog.Any("error", err))
+		}
+	}
+}
