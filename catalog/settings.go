@@ -95,13 +95,13 @@ func (c *Catalog) Settings(ctx context.Context, prefix string, stale bool) ([]Se
 	}
 }
 
-func answerSetting(v View, key string, a *catalogpb.Answer) {
-	s, ok := v.SettingAt(key)
-	a.Found, a.Value, a.SettingIndex = ok, s.Value, s.Index
-}
-
-// answerSettings answers with as many settings as one message has room for.
+// answerSettings answers with one setting, or with as many as one message has room for.
 func answerSettings(v View, q *catalogpb.Question, a *catalogpb.Answer) {
+	if q.GetKind() == catalogpb.Question_KIND_SETTING {
+		s, ok := v.SettingAt(q.GetName())
+		a.Found, a.Value, a.SettingIndex = ok, s.Value, s.Index
+		return
+	}
 	size := 0
 	for s := range v.Settings(q.GetPrefix(), q.GetName()) {
 		if len(a.Settings) >= min(int(q.GetCount()), maxPage) || size >= maxSettingsPage {

@@ -13,6 +13,7 @@ import (
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
 	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/trust"
 	"github.com/pullonce/pullonce/upstream"
 )
 
@@ -31,7 +32,7 @@ type Config struct {
 	Gossip         gossip.Config
 	AdminListen    string // loopback HTTP of the admin API; "" is none
 	AdminSocket    string // unix socket of the admin API; "" is none
-	TrustMode      string // shown in status
+	Trust          Trust
 
 	Partitions int // of the ring; the same on every node of a farm for ever
 	Store      blobstore.Config
@@ -103,7 +104,7 @@ func Default(dir string) Config {
 		DataDir: dir, Farm: "pullonce", Version: "dev",
 		Registry: registry, OptionalListen: []string{"[::1]:5000"},
 		PeerListen: "127.0.0.1:7947", PeerAdvertise: "127.0.0.1:7947", Gossip: g,
-		AdminListen: "127.0.0.1:5080", TrustMode: "none",
+		AdminListen: "127.0.0.1:5080", Trust: Trust{Mode: trust.None},
 		Partitions: 16384, Store: blobstore.Default(dir), Transfer: transfer.Default(),
 		Upstreams: map[string]Upstream{oci.DockerHub: {Client: hub, TagTTL: time.Minute, AuthTTL: DefaultAuthTTL, AuthStale: DefaultAuthStale}},
 		Catalog:   catalog.Default(),

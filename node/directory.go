@@ -22,6 +22,7 @@ type directory struct {
 	changed    atomic.Int64 // when the view did last, in nanoseconds of the Unix time
 	dir        string       // of the node's data
 	remembered []string     // members whose addresses are on disk
+	heard      func()       // called when members have changed; may be nil
 
 	updating sync.Mutex // one update at a time; the first one of a large farm takes seconds
 }
@@ -40,6 +41,9 @@ func (d *directory) run(ctx context.Context) error {
 			return nil
 		case <-d.gossip.Changed():
 			d.update()
+			if d.heard != nil {
+				d.heard()
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -24,6 +25,7 @@ import (
 	"github.com/pullonce/pullonce/oci"
 	"github.com/pullonce/pullonce/registryapi"
 	"github.com/pullonce/pullonce/transfer"
+	"github.com/pullonce/pullonce/trust"
 )
 
 // A Node is one member of a farm, with all its rooms.
@@ -44,15 +46,19 @@ type Node struct {
 	copies    *copies.Keeper
 	hosting   *hosting
 	belonging *belonging
-	prefetch  *prefetch
-	standings *standings
-	rights    *rights
-	verdicts  *access.Verdicts
-	secret    *access.Secret
-	tags      *otter.Cache[tagKey, resolved]
-	flights   flights
-	metrics   *metrics
-	started   time.Time
+	trust     *trust.Trust // nil: members do not prove who they are
+	token     trust.Token  // of a node that is to join
+	// epochSince is when what the farm has agreed on about its trust changed last, in nanoseconds of the Unix time.
+	epochSince atomic.Int64
+	prefetch   *prefetch
+	standings  *standings
+	rights     *rights
+	verdicts   *access.Verdicts
+	secret     *access.Secret
+	tags       *otter.Cache[tagKey, resolved]
+	flights    flights
+	metrics    *metrics
+	started    time.Time
 
 	peer      net.Listener
 	peers     *grpc.Server
@@ -94,6 +100,11 @@ func (n *Node) open(ctx context.Context) error {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	var err error
+	if n.cfg.Trust.Mode == trust.Own {
+		if err := n.ownFiles(); err != nil {
+			return err
+		}
+	}
 	store := n.cfg.Store
 	if store.Issuer, err = identity(n.cfg.DataDir); err != nil {
 		return err
@@ -122,6 +133,11 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.log = n.log.With(slog.String("node", n.id))
+	if n.cfg.Trust.Mode == trust.Auto {
+		if err := n.openTrust(); err != nil {
+			return err
+		}
+	}
 	n.links, n.standings = newLinks(n.store, n.log), newStandings(n.store, n.log)
 	n.verdicts, n.secret = access.NewVerdicts(maxVerdicts), access.NewSecret()
 	if n.upstreams, err = newUpstreams(n.cfg, n.links, n.standings, n.log); err != nil {
@@ -149,34 +165,40 @@ func (n *Node) openFarm(ctx context.Context) error {
 	g.ID, g.BootID, g.Farm, g.Zone, g.Version = n.id, n.boot, n.cfg.Farm, n.cfg.Zone, n.cfg.Version
 	g.PeerAddr, g.Egress = advertise, n.cfg.Egress != EgressNo
 	g.Known = rememberedPeers(n.cfg.DataDir)
+	n.sealGossip(&g)
 	if n.gossip, err = gossip.New(g, n.log); err != nil {
 		return err
 	}
 	n.directory = newDirectory(n.gossip, n.cfg.Partitions, n.cfg.DataDir, n.log)
+	n.directory.heard = n.hearEpochs
 	n.raft = newRaftStreams(n.peer.Addr())
 	if err := n.openCatalog(); err != nil {
 		return err
 	}
 	t := n.cfg.Transfer
 	t.Self = transfer.Node{ID: n.id, Boot: n.boot, Address: advertise, Zone: n.cfg.Zone}
-	n.engine, err = transfer.New(t, transfer.Parts{
+	parts := transfer.Parts{
 		Store: n.store, Directory: n.directory, Upstream: n.upstreams, Documents: n, Status: n.statusJSON, Connections: n.upstreams.connections,
 		Streams: n.raft.take, Hosted: n.hosts, Rights: n.rights, Lease: newLeases(n),
-	}, n.log)
-	if err != nil {
+	}
+	if n.trusting() {
+		parts.Secure = n.trust
+	}
+	if n.engine, err = transfer.New(t, parts, n.log); err != nil {
 		return err
 	}
 	if err := n.openCopies(); err != nil {
 		return err
 	}
 	n.metrics.registry.MustRegister(
-		engineCollector{n.engine}, upstreamCollector{n.upstreams}, copiesCollector{n.copies}, n.catalog.Collector(),
+		engineCollector{n.engine}, upstreamCollector{n.upstreams}, copiesCollector{n.copies}, n.catalog.Collector(), n.gossip.Collector(),
 	)
 	n.prefetch = newPrefetch(n)
 	n.peers = grpc.NewServer(n.engine.ServerOptions()...)
 	n.engine.Attach(n.peers)
 	n.catalog.Register(n.peers)
 	n.copies.Register(n.peers)
+	n.attachTrust()
 	return nil
 }
 
@@ -254,12 +276,18 @@ func (n *Node) Run(ctx context.Context) error {
 	n.life = farm
 
 	g, ctx := errgroup.WithContext(ctx)
+	if err := n.beMember(ctx, g.Go); err != nil {
+		return errors.Join(err, n.Close())
+	}
 	stores, engine, movers := &errgroup.Group{}, &errgroup.Group{}, &errgroup.Group{}
 	stores.Go(func() error { return quiet(n.store.Run(disk)) })
 	engine.Go(func() error { return quiet(n.engine.Run(wires)) })
 	movers.Go(func() error { return quiet(n.catalog.Run(farm)) })
 	movers.Go(func() error { return quiet(n.copies.Run(farm)) })
 	movers.Go(func() error { return n.directory.run(farm) })
+	if n.trusting() {
+		movers.Go(func() error { return quiet(n.trust.Run(farm)) })
+	}
 	movers.Go(func() error { return n.tendHosted(farm) })
 	movers.Go(func() error { return n.activate(farm) })
 	movers.Go(func() error { return n.watchEgress(farm) })

@@ -35,7 +35,7 @@ func (o operators) Node(context.Context) (adminapi.NodeStatus, error) {
 	s := adminapi.NodeStatus{
 		ID: n.id, BootID: n.boot, Farm: n.cfg.Farm, Version: n.cfg.Version, Zone: n.cfg.Zone,
 		State: string(self.State), Started: n.started, UptimeSeconds: int64(time.Since(n.started).Seconds()),
-		Trust: n.cfg.TrustMode,
+		Trust: n.trustMode(), TrustPart: n.trustPart(),
 		Addresses: adminapi.Addresses{
 			Registry: n.RegistryAddresses(), Peer: self.PeerAddr, Gossip: self.GossipAddr, Admin: n.cfg.AdminListen,
 		},

@@ -62,11 +62,11 @@ type records struct {
 	headed  int // so many bytes of the next record's head were given
 	left    int // so many bytes of the record whose head was given are still to be
 
-	coming atomic.Int64 // so many bytes of large Writes are still to come as records
-
 	writing sync.Mutex // held over writes: what waits in the batch goes before what comes later
+	coming  int        // so many bytes of large Writes are still to come as records
 	batch   *[]byte    // records that wait for the last of their Write; nil while there is none
 	filled  int
+	broken  error // what a write failed with; a record after that would begin in the middle of another
 }
 
 func newRecords(c net.Conn, buffers *ioBuffers, lastByte *atomic.Int64) *records {
@@ -136,16 +136,26 @@ func (c *records) fetch() error {
 }
 
 // expect says that a Write of n bytes is about to come as records, which go out together.
-func (c *records) expect(n int) { c.coming.Add(int64(n)) }
+func (c *records) expect(n int) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.coming += n
+}
 
 // Write takes one record from TLS. It is on its way when no more of its Write are to come.
 func (c *records) Write(record []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if c.broken != nil {
+		return 0, c.broken
+	}
 	// An alert that gets in between counts as a part of a Write, too: then that is sent a little early.
-	last := c.coming.Add(-int64(max(0, len(record)-recordHead-recordTail))) <= 0
+	c.coming = max(0, c.coming-max(0, len(record)-recordHead-recordTail))
+	last := c.coming == 0
 	if last && c.filled == 0 {
-		return c.Conn.Write(record)
+		n, err := c.Conn.Write(record)
+		c.broken = err
+		return n, err
 	}
 	if c.filled+len(record) > batchBytes {
 		if err := c.send(); err != nil {
@@ -169,17 +179,17 @@ func (c *records) Write(record []byte) (int, error) {
 func (c *records) flush() error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	c.coming.Store(0)
+	c.coming = 0
 	return c.send()
 }
 
 // send sends what waits. The caller holds writing.
 func (c *records) send() error {
 	if c.filled == 0 {
-		return nil
+		return c.broken
 	}
 	_, err := c.Conn.Write((*c.batch)[:c.filled])
 	c.buffers.batches.put(c.batch)
-	c.batch, c.filled = nil, 0
+	c.batch, c.filled, c.broken = nil, 0, err
 	return err
 }

@@ -45,12 +45,14 @@ type clerk struct {
 func newClerk() *clerk {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	return &clerk{
-		dial: func(ctx context.Context, address string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", address) },
+		dial: func(ctx context.Context, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", address)
+		},
 		kick: make(chan struct{}, 1), turn: make(chan struct{}, 1), reading: make(chan struct{}, 1),
 		answers: make(chan struct{}, answersAtOnce), counts: make(chan struct{}, 1),
 		failed: rate.NewLimiter(failedPerSec, failedBurst),
 		tokens: tokenList{turn: make(chan struct{}, 1)},
-		door:   doorkeeper{arrived: make(chan net.Conn, doorQueue)},
+		door:   doorkeeper{arrived: make(chan net.Conn, doorQueue), shut: true},
 	}
 }
 

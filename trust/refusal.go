@@ -27,23 +27,24 @@ var (
 var verdicts = []struct {
 	status trustpb.Status
 	err    error
+	open   bool // nothing is decided
 }{
-	{trustpb.Status_STATUS_BAD_TOKEN, ErrBadToken},
-	{trustpb.Status_STATUS_EXPIRED, ErrTokenExpired},
-	{trustpb.Status_STATUS_USED_UP, ErrTokenUsedUp},
-	{trustpb.Status_STATUS_REVOKED, ErrRevoked},
-	{trustpb.Status_STATUS_TAKEN, ErrTaken},
-	{trustpb.Status_STATUS_TOO_OLD, ErrTooOld},
-	{trustpb.Status_STATUS_BAD_REQUEST, ErrBadRequest},
-	{trustpb.Status_STATUS_ELSEWHERE, errElsewhere},
-	{trustpb.Status_STATUS_BUSY, errBusy},
+	{trustpb.Status_STATUS_BAD_TOKEN, ErrBadToken, false},
+	{trustpb.Status_STATUS_EXPIRED, ErrTokenExpired, false},
+	{trustpb.Status_STATUS_USED_UP, ErrTokenUsedUp, false},
+	{trustpb.Status_STATUS_REVOKED, ErrRevoked, false},
+	{trustpb.Status_STATUS_TAKEN, ErrTaken, false},
+	{trustpb.Status_STATUS_TOO_OLD, ErrTooOld, false},
+	{trustpb.Status_STATUS_BAD_REQUEST, ErrBadRequest, false},
+	{trustpb.Status_STATUS_ELSEWHERE, errElsewhere, true},
+	{trustpb.Status_STATUS_BUSY, errBusy, true},
 }
 
 // definite tells whether the farm has decided, so that asking again is of no use.
 func definite(err error) bool {
 	for _, r := range verdicts {
 		if errors.Is(err, r.err) {
-			return r.err != errBusy && r.err != errElsewhere
+			return !r.open
 		}
 	}
 	return false

@@ -106,11 +106,11 @@ func (t *Trust) renewOnce(ctx context.Context) error {
 	}
 	addresses := slices.Clone(p.Addresses())
 	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
-	if doorErr := t.knockOnce(ctx, addresses, t.renewAtDoor); doorErr == nil || definite(doorErr) {
+	doorErr := t.knockOnce(ctx, addresses, t.renewAtDoor)
+	if doorErr == nil || definite(doorErr) {
 		return doorErr
-	} else {
-		return errors.Join(err, doorErr)
 	}
+	return errors.Join(err, doorErr)
 }
 
 // renewal asks for a certificate for the key that this node has.

@@ -265,3 +265,52 @@ func TestRevocationsOutliveTheLossOfTheCatalog(t *testing.T) {
 		}
 	})
 }
+
+func TestANodeOfASiteIsRevokedByItsID(t *testing.T) {
+	inTown(t, Config{}, func(t *testing.T, w *town) {
+		site, key, files := newPKI(t), newGossipKey(), map[string]Files{}
+		w.files = func(id string) Files {
+			if _, ok := files[id]; !ok {
+				files[id] = site.files(t, key)
+				site.issue(t, files[id], id)
+			}
+			return files[id]
+		}
+		w.setVoters("a")
+		for _, id := range []string{"a", "b", "bad"} {
+			w.open(id).start()
+		}
+		time.Sleep(time.Minute)
+		if _, err := w.up("a").Tokens(t.Context()); err == nil {
+			t.Error("there are tokens in a farm with a PKI of its own")
+		}
+		if err := w.up("b").RotateGossipKey(t.Context()); err == nil {
+			t.Error("a gossip key that comes from a file was rotated")
+		}
+		if err := w.up("b").Revoke(t.Context(), "bad"); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually(5*time.Second, "all know", func() bool { return w.up("a").Revoked("bad") && w.up("b").Revoked("bad") })
+		if p := connect(t, w.up("bad").Trust, w.up("a").Trust, "a"); p.acceptedError == nil {
+			t.Error("a revoked node has got a connection")
+		}
+		w.mu.Lock()
+		w.ledger = map[string]Entry{} // lost
+		w.mu.Unlock()
+		w.eventually(3*time.Hour, "restored", func() bool {
+			w.mu.Lock()
+			_, ok := w.ledger[bookKey]
+			w.mu.Unlock()
+			return ok && shutsOut(w.book(), "bad")
+		})
+		if err := w.up("a").Readmit(t.Context(), "bad"); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually(5*time.Second, "all know", func() bool { return !w.up("a").Revoked("bad") && !w.up("b").Revoked("bad") })
+		p := connect(t, w.up("bad").Trust, w.up("a").Trust, "a")
+		if p.acceptedError != nil {
+			t.Fatalf("a readmitted node with the site's certificate: %v", p.acceptedError)
+		}
+		_, _ = p.dialed.(*liveConn).raw.Close(), p.accepted.(*liveConn).raw.Close()
+	})
+}

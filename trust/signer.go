@@ -42,6 +42,12 @@ func (t *Trust) signer() (*signer, error) {
 	return s, nil
 }
 
+// CanSign tells whether this node can make members: it has the farm's authority. Voters get it from each other.
+func (t *Trust) CanSign() bool {
+	s, err := t.signer()
+	return err == nil && s != nil
+}
+
 func (t *Trust) setSigner(s *signer) {
 	t.clerk.mu.Lock()
 	defer t.clerk.mu.Unlock()

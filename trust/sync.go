@@ -1,12 +1,10 @@
 package trust
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -21,7 +19,6 @@ const (
 	lastSyncWait  = time.Minute
 	manyMembers   = 64 // from which on nodes do not all ask at once
 	spreadOver    = 500 * time.Millisecond
-	keepSealFor   = time.Hour // after a node was a voter
 )
 
 // Heard takes note of an epoch that another node has told. A state that is newer than this node's is fetched soon.
@@ -111,6 +108,9 @@ func (k *keeping) sync(ctx context.Context, rumour uint64) (again time.Duration,
 	t := k.t
 	again = syncEvery*9/10 + rand.N(syncEvery/5)
 	s, err := t.signer()
+	if err == nil && s == nil && len(k.p.Farm.Members()) >= manyMembers {
+		err = pauseFor(ctx, rand.N(spreadOver))
+	}
 	if err != nil {
 		return again, err
 	}
@@ -141,7 +141,8 @@ func (k *keeping) keepBook(ctx context.Context, s *signer) (*trustpb.Book, error
 	if s != nil && index != 0 && !t.sameFarm(ctx, s, book) {
 		return nil, nil
 	}
-	if known.Epoch > book.GetEpoch() {
+	back := known.Epoch > book.GetEpoch()
+	if back {
 		if book, err = t.restore(ctx, k.p, s, known); err != nil {
 			return nil, fmt.Errorf("put the farm's trust into the catalog: %w", err)
 		}
@@ -150,8 +151,8 @@ func (k *keeping) keepBook(ctx context.Context, s *signer) (*trustpb.Book, error
 	if index == 0 && book.GetEpoch() == 0 {
 		return nil, nil // a site's PKI, and nobody was revoked yet
 	}
-	if s != nil && !k.bound {
-		if err := k.bindAll(ctx, index == 0); err != nil {
+	if s != nil && (back || !k.bound) {
+		if err := k.bindAll(ctx, back); err != nil {
 			return nil, err
 		}
 		k.bound = true
@@ -177,7 +178,8 @@ func (k *keeping) copy(ctx context.Context) error {
 	return err
 }
 
-// bindAll puts which key is whose into the catalog: this node's, and all that it knows when the catalog was lost.
+// bindAll puts which key is whose into the catalog: this node's, and all that it knows when the catalog was lost or is one
+// of before.
 func (k *keeping) bindAll(ctx context.Context, lost bool) error {
 	if lost {
 		if err := k.t.restoreBindings(ctx, k.p); err != nil {
@@ -196,81 +198,10 @@ func (k *keeping) bindAll(ctx context.Context, lost bool) error {
 	return err
 }
 
-// sameFarm tells whether the catalog is of the farm that this node has the authority of. If not, this node was founded in
-// vain: it changes nothing and says so.
-func (t *Trust) sameFarm(ctx context.Context, s *signer, b *trustpb.Book) bool {
-	for _, a := range b.GetAuthorities() {
-		if bytes.Equal(a.GetCertificate(), s.issuer.certificate()) {
-			t.setApart("")
-			return true
-		}
-	}
-	theirs := "none"
-	if list := b.GetAuthorities(); len(list) > 0 {
-		theirs = fingerprintOf(list[0].GetCertificate()).String()
-	}
-	why := fmt.Sprintf("this node has founded a farm of its own (authority %s), but the catalog is of another one (authority %s): "+
-		"stop the node, take away the folder trust in its data directory, and have it join with a token", s.issuer.fingerprint(), theirs)
-	t.setApart(why)
-	t.log.LogAttrs(ctx, slog.LevelError, "this node keeps apart from the farm", slog.String("reason", why))
-	return false
-}
-
-// restore puts what this node knows into a catalog that knows less.
-func (t *Trust) restore(ctx context.Context, p *Parts, s *signer, known State) (*trustpb.Book, error) {
-	return p.changeBook(ctx, func(b *trustpb.Book, there bool) (verdict, error) {
-		if b.GetEpoch() >= known.Epoch {
-			return leave, nil
-		}
-		var all State
-		all.takeRevocations(b.GetRevoked())
-		maps.Copy(all.Revoked, known.Revoked)
-		maps.Copy(all.Void, known.Void)
-		b.Revoked = all.revocations()
-		b.Epoch = known.Epoch
-		if there {
-			b.Epoch++
-		}
-		if s == nil {
-			return put, nil
-		}
-		return put, s.restore(b, known, there)
-	})
-}
-
-// restore fills in what only who can sign knows.
-func (s *signer) restore(b *trustpb.Book, known State, there bool) error {
-	keys := known.GossipKeys
-	if there {
-		theirs, err := s.keysOf(b)
-		if err != nil {
-			return err
-		}
-		for _, key := range theirs {
-			if !hasAuthority(keys, key) && len(keys) < maxGossipKeys-1 {
-				keys = append(keys, key)
-			}
-		}
-		b.Rotation = &trustpb.Rotation{Wanted: b.GetRotation().GetWanted() + 1, Begun: b.GetRotation().GetBegun()}
-	} else {
-		sealed, err := s.issuer.sealed(s.key)
-		if err != nil {
-			return err
-		}
-		b.Authorities = []*trustpb.Authority{{Certificate: s.issuer.certificate(), Key: sealed}}
-	}
-	return s.setKeys(b, keys)
-}
-
 // fetch gets the state from a voter: by a call, or, where none can be called, at a join door.
 func (t *Trust) fetch(ctx context.Context, p *Parts, atLeast uint64) error {
 	if t.Certificate() == nil {
 		return ErrNotMember
-	}
-	if len(p.Farm.Members()) >= manyMembers {
-		if err := pauseFor(ctx, rand.N(spreadOver)); err != nil {
-			return err
-		}
 	}
 	err := errElsewhere
 	for _, peer := range t.others(p.Farm.Voters()) {
@@ -288,33 +219,4 @@ func (t *Trust) fetch(ctx context.Context, p *Parts, atLeast uint64) error {
 	addresses := p.Addresses()
 	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
 	return t.knockOnce(ctx, addresses, t.lookAtDoor)
-}
-
-// staff sees to it that voters can sign, and that others cannot for long.
-func (k *keeping) staff(ctx context.Context) {
-	t := k.t
-	if t.Mode() != Auto || t.Certificate() == nil {
-		return
-	}
-	s, err := t.signer()
-	if err != nil {
-		t.log.LogAttrs(ctx, slog.LevelError, "the farm's authority cannot be used", slog.Any("error", err))
-		return
-	}
-	switch voter := k.p.Farm.IsVoter(t.Node()); {
-	case voter && s == nil:
-		k.voter = time.Now()
-		if err := t.getSeal(ctx, k.p); err != nil {
-			t.log.LogAttrs(ctx, slog.LevelDebug, "no voter has given the seal key", slog.Any("error", err))
-			return
-		}
-		k.next = time.Now() // to look with it
-	case voter:
-		k.voter = time.Now()
-	case s != nil && time.Since(k.voter) >= keepSealFor && k.bound:
-		if err := t.dropSigner(ctx, k.p); err != nil {
-			k.voter = time.Now().Add(-keepSealFor * 9 / 10) // a while later again
-			t.log.LogAttrs(ctx, slog.LevelDebug, "the farm's authority was not given back", slog.Any("error", err))
-		}
-	}
 }

@@ -3,6 +3,8 @@ package trust
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"maps"
@@ -31,7 +33,8 @@ type town struct {
 	mu     sync.Mutex
 	houses map[string]*house
 	voters []string
-	cut    bool // the catalog answers nobody
+	cut    bool                  // the catalog answers nobody
+	files  func(id string) Files // of a site's PKI
 	swaps  func(id, key string) error
 	hidden map[string]bool // their epochs are not told
 	blind  map[string]bool // they know nobody by gossip
@@ -54,7 +57,6 @@ type house struct {
 	mu      sync.Mutex
 	conns   map[string]*grpc.ClientConn
 	changed []uint64
-	sent    atomic.Int64 // bytes that came to the join door
 }
 
 // inTown runs f in a bubble with a farm whose first node is a.
@@ -63,7 +65,29 @@ func inTown(t *testing.T, cfg Config, f func(t *testing.T, w *town)) {
 		w := &town{t: t, cfg: cfg, houses: map[string]*house{}, ledger: map[string]Entry{}, hidden: map[string]bool{}, blind: map[string]bool{}}
 		defer w.stop()
 		f(t, w)
+		w.checkLog()
 	})
+}
+
+// checkLog looks for secrets in what the nodes have logged.
+func (w *town) checkLog() {
+	w.t.Helper()
+	var secrets [][]byte
+	for _, h := range w.houses {
+		secrets = append(secrets, h.GossipKeys()...)
+		if k, ok, _ := h.sealKey(); ok {
+			secrets = append(secrets, k[:])
+		}
+	}
+	log := w.logged()
+	for _, s := range secrets {
+		if strings.Contains(log, hex.EncodeToString(s)) || strings.Contains(log, base64.StdEncoding.EncodeToString(s)) || strings.Contains(log, string(s)) {
+			w.t.Error("the log shows a key")
+		}
+	}
+	if strings.Contains(log, "p2p1.") || strings.Contains(log, "PRIVATE") {
+		w.t.Error("the log shows a token or a private key")
+	}
 }
 
 // farm starts a farm in which all nodes have joined; the first voters of them are voters.
@@ -126,8 +150,9 @@ func (w *town) open(id string) *house {
 	}
 	cfg := w.cfg
 	cfg.Dir, cfg.Node, cfg.Farm = h.dir, id, testFarm
-	if cfg.Mode == "" {
-		cfg.Expect = func(address string) (string, bool) { return address, true }
+	cfg.Expect = func(address string) (string, bool) { return address, true }
+	if w.files != nil {
+		cfg.Mode, cfg.Files = Own, w.files(id)
 	}
 	var err error
 	if h.Trust, err = Open(cfg, slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))); err != nil {
@@ -179,7 +204,7 @@ func (h *house) start() {
 			if err != nil {
 				return
 			}
-			h.TakeDoor(&counted{Conn: c, n: &h.sent})
+			h.TakeDoor(c)
 		}
 	})
 }
@@ -247,17 +272,6 @@ func (w *town) dial(ctx context.Context, address string) (net.Conn, error) {
 		return nil, errors.New("connection refused")
 	}
 	return h.door.DialContext(ctx)
-}
-
-type counted struct {
-	net.Conn
-	n *atomic.Int64
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.n.Add(int64(n))
-	return n, err
 }
 
 func (h *house) hear(s State) {

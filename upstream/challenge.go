@@ -69,16 +69,17 @@ func (c *challenge) set(name, value string) {
 
 // header is a Bearer challenge as it is written, "" when a part of it cannot be.
 func (c *challenge) header() string {
-	text := "Bearer realm=" + quoted(c.realm)
+	var text strings.Builder
+	text.WriteString("Bearer realm=" + quoted(c.realm))
 	for _, param := range []struct{ name, value string }{{"service", c.service}, {"scope", c.scope}} {
 		if param.value != "" {
-			text += "," + param.name + "=" + quoted(param.value)
+			text.WriteString("," + param.name + "=" + quoted(param.value))
 		}
 	}
-	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+	if strings.ContainsFunc(text.String(), func(r rune) bool { return r < ' ' || r > '~' }) {
 		return ""
 	}
-	return text
+	return text.String()
 }
 
 // quoted is a quoted-string of RFC 9110.

@@ -6,6 +6,9 @@
 // client can answer its own client in time. A blob is never held in memory; its bytes go from the socket into the
 // buffer of whoever reads them.
 //
+// It is asked in somebody's name: the farm's, whose credentials follow from the repository, nobody's, or a client's who
+// brought credentials of its own. What one identity was given, tokens and signed URLs, no other may use.
+//
 // It hands out a blob's bytes unchecked (transfer hashes them as they arrive) and leaves caching of tags and manifests,
 // the choice of who fetches, and the rights of clients to others. Manifests are checked against their digest here,
 // since they are read whole.

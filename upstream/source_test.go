@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,12 +185,12 @@ func TestABrokenSourceIsNoRefusal(t *testing.T) {
 }
 
 // guarded is a registry in a bubble that wants Basic credentials, whose password changes.
-func guarded(t *testing.T, source upstream.Source, now *string) (c *upstream.Client, refusals *int) {
+func guarded(t *testing.T, source upstream.Source, now *string) (c *upstream.Client, refusals *atomic.Int64) {
 	t.Helper()
-	refusals = new(int)
+	refusals = new(atomic.Int64)
 	p := &pipes{serve: func(q *http.Request, conn net.Conn) bool {
 		if _, pass, _ := q.BasicAuth(); pass != *now {
-			*refusals++
+			refusals.Add(1)
 			return reply(conn, 401, "WWW-Authenticate: Basic realm=\"x\"\r\n", "")
 		}
 		return reply(conn, 200, "", "data")
@@ -223,10 +224,10 @@ func TestASourceIsAskedAgainAfterMinutesOrWhenItsWordIsRefused(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		source.set("second")
 		now = "second"
-		*refusals = 0
+		refusals.Store(0)
 		get("after a change at both ends", 3)
-		if *refusals != 1 {
-			t.Errorf("the registry refused %d requests; want 1, with the old password", *refusals)
+		if refusals.Load() != 1 {
+			t.Errorf("the registry refused %d requests; want 1, with the old password", refusals.Load())
 		}
 		now = "third" // which the source does not know
 		time.Sleep(2 * time.Second)
@@ -286,9 +287,9 @@ func TestABrokenSourceIsLeftAloneForASecond(t *testing.T) {
 
 func TestASourceThatHangsHoldsNobodyForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
+		var asked atomic.Int64
 		source := sourceFunc(func(ctx context.Context) (upstream.Credentials, error) {
-			asked++
+			asked.Add(1)
 			<-ctx.Done()
 			return upstream.Credentials{}, ctx.Err()
 		})
@@ -304,8 +305,8 @@ func TestASourceThatHangsHoldsNobodyForLong(t *testing.T) {
 				t.Errorf("read = %v; want ErrUnavailable", err)
 			}
 		}
-		if took := time.Since(began); took > 9*time.Second || asked != 1 {
-			t.Errorf("five callers waited %v and asked %d times; want at most the first-byte timeout, and once", took, asked)
+		if took := time.Since(began); took > 9*time.Second || asked.Load() != 1 {
+			t.Errorf("five callers waited %v and asked %d times; want at most the first-byte timeout, and once", took, asked.Load())
 		}
 		time.Sleep(15 * time.Second) // the question itself ends
 	})

@@ -152,7 +152,7 @@ func (s scripted) Tokens(context.Context) (tokens []adminapi.TokenInfo, err erro
 	return tokens, s.read("tokens.json", &tokens)
 }
 
-func (s scripted) DropToken(_ context.Context, id string) error { return s.steer("drop %s", id) }
+func (s scripted) DropToken(_ context.Context, id string) error  { return s.steer("drop %s", id) }
 func (s scripted) RevokeNode(_ context.Context, id string) error { return s.steer("revoke %s", id) }
 
 func (s scripted) ReadmitNode(_ context.Context, id string) error { return s.steer("readmit %s", id) }

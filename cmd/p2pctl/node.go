@@ -36,7 +36,9 @@ is for a host that was stolen or broken into. The blobs that it has stay on it.`
 			Args: cobra.ExactArgs(1),
 			RunE: workOn(func(ctx context.Context, id string) error {
 				return o.steer(ctx, "revoking", fmt.Sprintf("node %s is shut out; p2pctl node readmit takes it back", id),
-					func(c *adminapi.Client) (adminapi.TrustStatus, error) { return c.RevokeNode(ctx, id) })
+					func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) {
+						return c.RevokeNode(ctx, id)
+					})
 			}),
 		},
 		&cobra.Command{
@@ -45,7 +47,9 @@ is for a host that was stolen or broken into. The blobs that it has stay on it.`
 			Args:  cobra.ExactArgs(1),
 			RunE: workOn(func(ctx context.Context, id string) error {
 				return o.steer(ctx, "readmitting", fmt.Sprintf("node %s may join again", id),
-					func(c *adminapi.Client) (adminapi.TrustStatus, error) { return c.ReadmitNode(ctx, id) })
+					func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) {
+						return c.ReadmitNode(ctx, id)
+					})
 			}),
 		},
 	)
@@ -68,20 +72,20 @@ by it. One that is switched off meanwhile gets the new key when it comes back.`,
 		Args: cobra.NoArgs,
 		RunE: work(func(ctx context.Context) error {
 			return o.steer(ctx, "rotating", "the gossip has a new key",
-				func(c *adminapi.Client) (adminapi.TrustStatus, error) { return c.RotateKey(ctx) })
+				func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) { return c.RotateKey(ctx) })
 		}),
 	})
 	return cmd
 }
 
 // steer changes the farm's trust and says what was done and how the trust is then.
-func (o *options) steer(ctx context.Context, what, done string, do func(*adminapi.Client) (adminapi.TrustStatus, error)) error {
+func (o *options) steer(ctx context.Context, what, done string, do func(context.Context, *adminapi.Client) (adminapi.TrustStatus, error)) error {
 	client, err := o.client()
 	if err != nil {
 		return err
 	}
 	stop := o.progress(what, nil)
-	s, err := do(client)
+	s, err := do(ctx, client)
 	stop()
 	if err != nil {
 		return hint(err, client, "")

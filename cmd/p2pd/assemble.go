@@ -9,6 +9,7 @@ import (
 	"github.com/pullonce/pullonce/config"
 	"github.com/pullonce/pullonce/internal/version"
 	"github.com/pullonce/pullonce/node"
+	"github.com/pullonce/pullonce/trust"
 )
 
 // assemble turns the configuration that people write into what the node works by.
@@ -19,7 +20,10 @@ func assemble(cfg config.Config) (node.Config, error) {
 	}
 	c := node.Default(cfg.DataDir)
 	c.Farm, c.Zone, c.Version = cfg.Farm, cfg.Zone, version.String()
-	c.TrustMode = cfg.Trust.Mode
+	c.Trust = node.Trust{
+		Mode: trust.Mode(cfg.Trust.Mode), Token: cfg.Trust.Token, TokenFile: cfg.Trust.TokenFile,
+		Files: trust.Files{CA: cfg.Trust.CAFile, Cert: cfg.Trust.CertFile, Key: cfg.Trust.KeyFile, GossipKey: cfg.Trust.GossipKeyFile},
+	}
 	c.Egress, c.Prefetch = node.Egress(cfg.Egress), cfg.Prefetch
 	c.Partitions, c.StopGrace = cfg.RingPartitions, cfg.Registry.ShutdownGrace
 
