@@ -247,6 +247,41 @@ func TestAThousandWrongTokensAreCheap(t *testing.T) {
 	})
 }
 
+func TestWhoIsSilentAtTheJoinDoorKeepsNobodyOut(t *testing.T) {
+	inTown(t, Config{HandshakesPerAddress: 256}, func(t *testing.T, w *town) {
+		a := w.farm(1, "a")[0]
+		token := w.token(a, 1)
+		silent := w.open("silent")
+		for range 4 * doorWaiting {
+			raw, err := w.dial(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer raw.Close()
+			if _, err := silent.dialDoor(t.Context(), raw, token.Fingerprint()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		if err := w.open("b").Join(t.Context(), token, []string{"a"}); err != nil || time.Since(began) > time.Second {
+			t.Errorf("Join = %v after %v; want at once", err, time.Since(began))
+		}
+		d := &a.clerk.door
+		d.mu.Lock()
+		waiting := len(d.waiting)
+		d.mu.Unlock()
+		if waiting > doorWaiting {
+			t.Errorf("%d connections wait; want at most %d", waiting, doorWaiting)
+		}
+		time.Sleep(2 * doorPatience)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if len(d.waiting) != 0 {
+			t.Errorf("%d connections wait after %v; want none", len(d.waiting), 2*doorPatience)
+		}
+	})
+}
+
 func joinQuestion(token Token, csr []byte) *trustpb.Question {
 	return &trustpb.Question{Kind: &trustpb.Question_Join_{Join: &trustpb.Question_Join{Token: token.Text(), Request: csr}}}
 }

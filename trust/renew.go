@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	trustpb "github.com/pullonce/pullonce/proto/trust"
@@ -104,9 +103,7 @@ func (t *Trust) renewOnce(ctx context.Context) error {
 	if p.Addresses == nil {
 		return err
 	}
-	addresses := slices.Clone(p.Addresses())
-	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
-	doorErr := t.knockOnce(ctx, addresses, t.renewAtDoor)
+	doorErr := t.knockOnce(ctx, p.doors(), t.renewAtDoor)
 	if doorErr == nil || definite(doorErr) {
 		return doorErr
 	}

@@ -210,6 +210,31 @@ func TestANodeThatWasFoundedInVainKeepsApart(t *testing.T) {
 	})
 }
 
+func TestOfTwoFoundersAtOnceOneKeepsApart(t *testing.T) {
+	inTown(t, Config{}, func(t *testing.T, w *town) {
+		w.setVoters("a", "b")
+		both := []*house{w.open("a"), w.open("b")}
+		for _, h := range both {
+			if err := h.Found(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, h := range both {
+			h.start()
+		}
+		w.eventually(time.Minute, "one keeps apart", func() bool { return (both[0].Apart() == "") != (both[1].Apart() == "") })
+		time.Sleep(2 * time.Hour)
+		for _, h := range both {
+			w.mu.Lock()
+			_, bound := w.ledger[nodesKey+h.id]
+			w.mu.Unlock()
+			if bound != (h.Apart() == "") {
+				t.Errorf("%s: apart %q, but bound %v", h.id, h.Apart(), bound)
+			}
+		}
+	})
+}
+
 func TestARumourOfAHighEpochIsNotBelieved(t *testing.T) {
 	inTown(t, Config{}, func(t *testing.T, w *town) {
 		all := w.farm(1, "a", "b")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 
 	trustpb "github.com/pullonce/pullonce/proto/trust"
 )
@@ -30,7 +31,7 @@ func (t *Trust) sameFarm(ctx context.Context, s *signer, b *trustpb.Book) bool {
 // restore puts what this node knows into a catalog that knows less.
 func (t *Trust) restore(ctx context.Context, p *Parts, s *signer, known State) (*trustpb.Book, error) {
 	return p.changeBook(ctx, func(b *trustpb.Book, there bool) (verdict, error) {
-		if b.GetEpoch() >= known.Epoch {
+		if b.GetEpoch() >= known.Epoch || there && s != nil && !s.signsFor(b) {
 			return leave, nil
 		}
 		var all State
@@ -51,7 +52,7 @@ func (t *Trust) restore(ctx context.Context, p *Parts, s *signer, known State) (
 
 // restore fills in what only who can sign knows.
 func (s *signer) restore(b *trustpb.Book, known State, there bool) error {
-	keys := known.GossipKeys
+	keys := slices.Clone(known.GossipKeys)
 	if there {
 		theirs, err := s.keysOf(b)
 		if err != nil {
@@ -62,13 +63,15 @@ func (s *signer) restore(b *trustpb.Book, known State, there bool) error {
 				keys = append(keys, key)
 			}
 		}
-		b.Rotation = &trustpb.Rotation{Wanted: b.GetRotation().GetWanted() + 1, Begun: b.GetRotation().GetBegun()}
 	} else {
 		sealed, err := s.issuer.sealed(s.key)
 		if err != nil {
 			return err
 		}
 		b.Authorities = []*trustpb.Authority{{Certificate: s.issuer.certificate(), Key: sealed}}
+	}
+	if len(keys) > 1 { // a rotation was under way, or two lists have met: one key is to stay
+		b.Rotation = &trustpb.Rotation{Wanted: b.GetRotation().GetWanted() + 1, Begun: b.GetRotation().GetBegun()}
 	}
 	return s.setKeys(b, keys)
 }

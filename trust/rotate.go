@@ -2,6 +2,7 @@ package trust
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -22,7 +23,7 @@ const (
 func (t *Trust) RotateGossipKey(ctx context.Context) error {
 	p, err := t.partsOfAuto()
 	if err != nil {
-		return err
+		return fmt.Errorf("rotate the gossip key: %w", err)
 	}
 	_, err = p.changeBook(ctx, func(b *trustpb.Book, there bool) (verdict, error) {
 		if !there {
@@ -32,7 +33,7 @@ func (t *Trust) RotateGossipKey(ctx context.Context) error {
 		return put, nil
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("rotate the gossip key: %w", err)
 	}
 	t.announce(ctx, p)
 	return nil

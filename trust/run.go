@@ -25,6 +25,7 @@ func (t *Trust) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return t.keep(ctx, p) })
 	if t.Mode() == Auto {
+		g.Go(func() error { return t.staff(ctx, p) })
 		g.Go(func() error { return t.keepRenewed(ctx) })
 		g.Go(func() error { return t.keepDoor(ctx) })
 	}

@@ -153,6 +153,17 @@ func (t *Trust) keepSigner(key SealKey, a *trustpb.Authority) error {
 
 // dropSigner takes from disk what a node needs no more that is no voter, as soon as enough voters have it.
 func (t *Trust) dropSigner(ctx context.Context, p *Parts) error {
+	s, err := t.signer()
+	if err != nil || s == nil {
+		return err
+	}
+	book, _, err := p.readBook(ctx)
+	if err != nil {
+		return err
+	}
+	if !s.signsFor(book) {
+		return errOtherFarm // it is nowhere but here
+	}
 	voters := t.others(p.Farm.Voters())
 	have := 0
 	for _, peer := range voters {

@@ -6,34 +6,53 @@ import (
 	"time"
 )
 
-// keepSealFor is for how long a node keeps what it takes to sign after it was a voter.
-const keepSealFor = time.Hour
+const (
+	staffEvery  = 5 * time.Second // how often it is looked whether this node is a voter
+	keepSealFor = time.Hour       // for how long a node keeps what it takes to sign after it was a voter
+	dropAgain   = 5 * time.Minute // when that could not be given back
+)
 
-// staff sees to it that voters can sign, and that others cannot for long.
-func (k *keeping) staff(ctx context.Context) {
-	t := k.t
-	if t.Mode() != Auto || t.Certificate() == nil {
+// staff sees to it that this node can sign while it is a voter, and not for long when it is not.
+func (t *Trust) staff(ctx context.Context, p *Parts) error {
+	tick := time.NewTicker(staffEvery)
+	defer tick.Stop()
+	keepUntil, broken := time.Now().Add(keepSealFor), false
+	for {
+		s, err := t.signer()
+		if err != nil && !broken {
+			t.log.LogAttrs(ctx, slog.LevelError, "the farm's authority cannot be used", slog.Any("error", err))
+		}
+		broken = err != nil
+		voter := p.Farm.IsVoter(t.Node())
+		if voter {
+			keepUntil = time.Now().Add(keepSealFor)
+		}
+		switch {
+		case broken || t.Certificate() == nil:
+		case voter && s == nil:
+			t.takeOffice(ctx, p)
+		case s != nil && !time.Now().Before(keepUntil):
+			keepUntil = time.Now().Add(dropAgain)
+			t.leaveOffice(ctx, p)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (t *Trust) takeOffice(ctx context.Context, p *Parts) {
+	if err := t.getSeal(ctx, p); err != nil {
+		t.log.LogAttrs(ctx, slog.LevelDebug, "nobody has given the seal key", slog.Any("error", err))
 		return
 	}
-	s, err := t.signer()
-	if err != nil {
-		t.log.LogAttrs(ctx, slog.LevelError, "the farm's authority cannot be used", slog.Any("error", err))
-		return
-	}
-	switch voter := k.p.Farm.IsVoter(t.Node()); {
-	case voter && s == nil:
-		k.voter = time.Now()
-		if err := t.getSeal(ctx, k.p); err != nil {
-			t.log.LogAttrs(ctx, slog.LevelDebug, "no voter has given the seal key", slog.Any("error", err))
-			return
-		}
-		k.next = time.Now() // to look with it
-	case voter:
-		k.voter = time.Now()
-	case s != nil && time.Since(k.voter) >= keepSealFor && k.bound:
-		if err := t.dropSigner(ctx, k.p); err != nil {
-			k.voter = time.Now().Add(-keepSealFor * 9 / 10) // a while later again
-			t.log.LogAttrs(ctx, slog.LevelDebug, "the farm's authority was not given back", slog.Any("error", err))
-		}
+	t.clerk.look() // with other eyes
+}
+
+func (t *Trust) leaveOffice(ctx context.Context, p *Parts) {
+	if err := t.dropSigner(ctx, p); err != nil {
+		t.log.LogAttrs(ctx, slog.LevelDebug, "the farm's authority was not given back", slog.Any("error", err))
 	}
 }

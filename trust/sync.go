@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	trustpb "github.com/pullonce/pullonce/proto/trust"
@@ -14,11 +15,11 @@ import (
 // How often this node looks what the farm has agreed on.
 const (
 	syncEvery     = time.Hour
-	staffEvery    = 5 * time.Second // whether it has become a voter, or is none any more
 	firstSyncWait = time.Second
 	lastSyncWait  = time.Minute
 	manyMembers   = 64 // from which on nodes do not all ask at once
 	spreadOver    = 500 * time.Millisecond
+	doorsAtOnce   = 16 // join doors that are tried in one go
 )
 
 // Heard takes note of an epoch that another node has told. A state that is newer than this node's is fetched soon.
@@ -45,7 +46,6 @@ type keeping struct {
 	rest    time.Time // no look for the sake of a rumour before
 	fail    time.Duration
 	fruit   time.Duration // rest after a rumour that was none
-	voter   time.Time     // when this node was a voter last
 	turning rotating
 	bound   bool // this node's own key was put into the catalog
 	copied  time.Time
@@ -53,15 +53,14 @@ type keeping struct {
 
 // keep keeps this node's state that of the farm, until ctx ends.
 func (t *Trust) keep(ctx context.Context, p *Parts) error {
-	k := &keeping{t: t, p: p, voter: time.Now()}
+	k := &keeping{t: t, p: p}
 	for {
 		now := time.Now()
 		rumour := t.clerk.heard.Load() > t.view.Load().Epoch && !now.Before(k.rest)
 		if due := t.clerk.due.Swap(false); due || rumour || !now.Before(k.next) {
 			k.look(ctx)
 		}
-		k.staff(ctx)
-		wait := min(staffEvery, time.Until(k.next))
+		wait := time.Until(k.next)
 		if t.clerk.heard.Load() > t.view.Load().Epoch {
 			wait = min(wait, time.Until(k.rest))
 		}
@@ -87,7 +86,11 @@ func (k *keeping) look(ctx context.Context) {
 	case err != nil && ctx.Err() == nil:
 		k.fail = min(max(2*k.fail, firstSyncWait), lastSyncWait)
 		again = k.fail/2 + rand.N(k.fail/2)
-		t.log.LogAttrs(ctx, slog.LevelDebug, "the farm's trust was not read", slog.Any("error", err))
+		level := slog.LevelDebug
+		if k.fail < lastSyncWait && 2*k.fail >= lastSyncWait { // once
+			level = slog.LevelWarn
+		}
+		t.log.LogAttrs(ctx, level, "what the farm has agreed on cannot be read", slog.Any("error", err))
 	case err == nil:
 		k.fail = 0
 	}
@@ -145,6 +148,9 @@ func (k *keeping) keepBook(ctx context.Context, s *signer) (*trustpb.Book, error
 	if back {
 		if book, err = t.restore(ctx, k.p, s, known); err != nil {
 			return nil, fmt.Errorf("put the farm's trust into the catalog: %w", err)
+		}
+		if s != nil && !t.sameFarm(ctx, s, book) { // another founder was faster
+			return nil, nil
 		}
 		t.log.LogAttrs(ctx, slog.LevelInfo, "the farm's trust was put into the catalog", slog.Uint64("epoch", book.GetEpoch()))
 	}
@@ -216,7 +222,12 @@ func (t *Trust) fetch(ctx context.Context, p *Parts, atLeast uint64) error {
 	if err == nil || p.Addresses == nil || ctx.Err() != nil {
 		return err
 	}
-	addresses := p.Addresses()
+	return t.knockOnce(ctx, p.doors(), t.lookAtDoor)
+}
+
+// doors are a few addresses of join doors, in an order of chance.
+func (p *Parts) doors() []string {
+	addresses := slices.Clone(p.Addresses())
 	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
-	return t.knockOnce(ctx, addresses, t.lookAtDoor)
+	return addresses[:min(len(addresses), doorsAtOnce)]
 }

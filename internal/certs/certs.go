@@ -35,6 +35,11 @@ func New() (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	return sign(key)
+}
+
+// sign makes the authority of a key.
+func sign(key *ecdsa.PrivateKey) (*Authority, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test farm"}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-lifetime), NotAfter: time.Now().Add(lifetime),
@@ -120,3 +125,19 @@ func (m *Member) Server(ctx context.Context, raw net.Conn) (c net.Conn, id, prot
 
 // Config is a copy of the member's side of handshakes, for one that misbehaves.
 func (m *Member) Config() *tls.Config { return m.config.Clone() }
+
+// Key is the authority for another process of the same test.
+func (a *Authority) Key() ([]byte, error) { return x509.MarshalPKCS8PrivateKey(a.key) }
+
+// FromKey is the authority that has a Key. It makes a certificate of its own for it, which the others do not need.
+func FromKey(raw []byte) (*Authority, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(raw)
+	if err != nil {
+		return nil, fmt.Errorf("read the key of an authority: %w", err)
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("read the key of an authority: it is a %T", parsed)
+	}
+	return sign(key)
+}

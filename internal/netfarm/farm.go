@@ -37,6 +37,8 @@ type Farm struct {
 	dir  string
 	keep bool
 
+	members membership
+
 	mu     sync.Mutex
 	hosts  []*Host
 	closed bool

@@ -37,7 +37,6 @@ peer: {listen: "0.0.0.0:%d", advertise: "%s:%d"}
 gossip: {listen: "0.0.0.0:%d", advertise: "%s:%d"}
 admin: {listen: "127.0.0.1:5080", socket: %s}
 join: [%s]
-trust: {mode: none}
 log: {level: debug}
 `, filepath.Join(h.dir, "p2pd"), peerPort, h.addr, peerPort, gossipPort, h.addr, gossipPort,
 		h.nodeSocket(), strings.Join(join, ", "))
@@ -46,7 +45,8 @@ log: {level: debug}
 func (h *Host) nodeSocket() string { return filepath.Join(h.dir, "p2pd.sock") }
 
 // StartNode starts p2pd on the host with a configuration that NodeConfig has begun, and env on top of it, and returns
-// when it is ready.
+// when it is ready. The first node founds the farm's trust, and the others join with tokens of its, unless env says
+// P2PD_TRUST_MODE=none.
 func (h *Host) StartNode(ctx context.Context, program, config string, env ...string) (*Node, error) {
 	file := filepath.Join(h.dir, "p2pd.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
@@ -56,6 +56,11 @@ func (h *Host) StartNode(ctx context.Context, program, config string, env ...str
 	if err != nil {
 		return nil, err
 	}
+	more, started, err := h.farm.members.admit(ctx, h, env)
+	if err != nil {
+		return nil, fmt.Errorf("admit the node on %s: %w", h.name, err)
+	}
+	env = append(env, more...)
 	n := &Node{admin: admin}
 	n.Process, err = h.Start(ctx, Spec{
 		Name: "p2pd",
@@ -66,7 +71,12 @@ func (h *Host) StartNode(ctx context.Context, program, config string, env ...str
 			return err
 		},
 	})
-	return n, err
+	if err != nil {
+		started(nil)
+		return n, err
+	}
+	started(n)
+	return n, nil
 }
 
 // Status asks the node for the farm's status.

@@ -24,6 +24,10 @@ func figures() []figure {
 			seconds: func(runs, _ int) int { return 10 * runs }, measure: measureTransfer,
 		},
 		{
+			name: "transfer-tls", about: "a blob from one node to another over TLS, against HTTPS with http.ServeContent",
+			seconds: func(_, pairs int) int { return 15 + 12*pairs }, measure: measureTransferTLS,
+		},
+		{
 			name: "farm-4", about: "4 nodes take a blob that one other node holds, each serving it to a client",
 			seconds: func(runs, _ int) int { return 18 * runs }, measure: measureFarm(4),
 		},

@@ -40,6 +40,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == voterCommand {
 		return exit(stderr, serveVoter(ctx, os.Stdin, stdout))
 	}
+	if len(args) == 1 && args[0] == safeCommand {
+		return exit(stderr, serveSafe(ctx, os.Stdin, stdout))
+	}
 	o, err := parseOptions(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return exitDone
