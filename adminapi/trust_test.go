@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,9 @@ type trustFarm struct {
 	part  adminapi.TrustPart
 	fails error
 	takes time.Duration
-	did   []string
+
+	mu  sync.Mutex
+	did []string
 }
 
 const secret = "p2p1.very-secret"
@@ -37,6 +40,8 @@ func (f *trustFarm) do(ctx context.Context, what string) error {
 	if ctx.Err() != nil {
 		what += " too late"
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.did = append(f.did, what)
 	return f.fails
 }

@@ -71,13 +71,13 @@ func memberOf(c *x509.Certificate, farm string, lax bool) (id string, err error)
 
 // A check is what a peer's certificates are held against.
 type check struct {
-	farm    string
-	roots   *x509.CertPool
-	state   State
-	back    time.Duration // by which certificates begin before they were made
-	lax     bool // the common name may say who it is
-	usage   x509.ExtKeyUsage
-	grace   time.Duration // for how long a certificate may have run out
+	farm  string
+	roots *x509.CertPool
+	state State
+	back  time.Duration // by which certificates begin before they were made
+	lax   bool          // the common name may say who it is
+	usage x509.ExtKeyUsage
+	grace time.Duration // for how long a certificate may have run out
 }
 
 // peer tells whose certificates these are, the peer's own first, or refuses them.

@@ -136,7 +136,10 @@ func (t *Trust) setState(s State) (changed bool, err error) {
 func (t *Trust) useView(v *view) {
 	old := t.view.Swap(v)
 	if v.sameAuthorities(old) {
-		t.open.closeWhere(func(c *liveConn) bool { _, gone := v.Revoked[c.id]; return gone || v.voids(c.id, c.chain[0], t.cfg.Back) })
+		t.open.closeWhere(func(c *liveConn) bool {
+			_, gone := v.Revoked[c.id]
+			return gone || v.voids(c.id, c.chain[0], t.cfg.Back)
+		})
 		return
 	}
 	t.open.closeWhere(func(c *liveConn) bool {

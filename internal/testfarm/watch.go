@@ -32,7 +32,7 @@ func (n *Node) MustStatus() adminapi.NodeStatus {
 	return s
 }
 
-// Metric is the value of a metric without labels, as Prometheus would read it.
+// Metric is the value of a metric as Prometheus would read it, with all its labels together.
 func (n *Node) Metric(name string) float64 {
 	n.farm.t.Helper()
 	client := &http.Client{Transport: &http.Transport{
@@ -50,17 +50,22 @@ func (n *Node) Metric(name string) float64 {
 		n.farm.t.Fatalf("metrics of %s: %v", n.ID(), err)
 	}
 	defer func() { _ = r.Body.Close() }()
+	sum, found := 0.0, false
 	for lines := bufio.NewScanner(r.Body); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			v, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				n.farm.t.Fatalf("metric %s of %s: %v", name, n.ID(), err)
-			}
-			return v
+		rest, ok := strings.CutPrefix(lines.Text(), name)
+		if !ok || !strings.HasPrefix(rest, " ") && !strings.HasPrefix(rest, "{") {
+			continue
 		}
+		v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			n.farm.t.Fatalf("metric %s of %s: %v", name, n.ID(), err)
+		}
+		sum, found = sum+v, true
 	}
-	n.farm.t.Fatalf("node %s has no metric %s", n.ID(), name)
-	return 0
+	if !found {
+		n.farm.t.Fatalf("node %s has no metric %s", n.ID(), name)
+	}
+	return sum
 }
 
 // Sum adds a metric up over the farm.

@@ -30,7 +30,7 @@ import (
 // ServeContent by HTTPS beside it: it takes orders on its standard input, a JSON text each, and answers each with one.
 const safeCommand = "serve-safe"
 
-// safeRing has the node that holds the blob alone.
+// The two nodes.
 const holderID, takerID = "holder", "taker"
 
 // A safeConfig is the first thing that such a node reads.
@@ -80,7 +80,7 @@ func serveSafe(ctx context.Context, stdin io.Reader, stdout io.Writer) (err erro
 	if n.authority, err = certs.FromKey(n.cfg.Key); err != nil {
 		return err
 	}
-	if err := n.open(); err != nil {
+	if err := n.open(ctx); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -98,9 +98,9 @@ func (n *safeNode) place() safePlace {
 	return safePlace{n.peer.Addr().String(), "https://" + n.web.Addr().String() + "/"}
 }
 
-func (n *safeNode) open() (err error) {
-	lc := net.ListenConfig{Control: transfer.SocketOptions}
-	if n.peer, err = lc.Listen(context.TODO(), "tcp", "127.0.0.1:0"); err != nil {
+func (n *safeNode) open(ctx context.Context) (err error) {
+	door := net.ListenConfig{Control: transfer.SocketOptions}
+	if n.peer, err = door.Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
 		return err
 	}
 	if n.web, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -254,8 +254,8 @@ func (n *safeNode) getKept(ctx context.Context) (err error) {
 	if err := n.get(ctx, io.MultiWriter(sum, file)); err != nil {
 		return err
 	}
-	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != n.digest.Encoded() {
-		return fmt.Errorf("GET %s: digest %s; want %s", n.cfg.Holder.URL, got, n.digest.Encoded())
+	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != n.digest.Hex() {
+		return fmt.Errorf("GET %s: digest %s; want %s", n.cfg.Holder.URL, got, n.digest.Hex())
 	}
 	return file.Sync()
 }
@@ -290,8 +290,12 @@ func (u safeUpstream) StatBlob(context.Context, oci.Repository, oci.Digest) (int
 	return u.n.cfg.Size, nil
 }
 
+// Document is asked whether the repository has the blob.
 func (u safeUpstream) Document(context.Context, transfer.Question) (transfer.Answer, error) {
-	return transfer.Answer{}, oci.ErrNotFound
+	if u.n.cfg.Blob == "" {
+		return transfer.Answer{}, oci.ErrNotFound
+	}
+	return transfer.Answer{Digest: u.n.digest, Size: u.n.cfg.Size}, nil
 }
 
 // A safeRing has the holder alone as a member, so that it owns the blob.
