@@ -33,6 +33,7 @@ type Config struct {
 	AdminListen    string // loopback HTTP of the admin API; "" is none
 	AdminSocket    string // unix socket of the admin API; "" is none
 	Trust          Trust
+	Door           Door
 
 	Partitions int // of the ring; the same on every node of a farm for ever
 	Store      blobstore.Config

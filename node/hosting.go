@@ -83,16 +83,6 @@ func (n *Node) tendHosted(ctx context.Context) error {
 	return g.Wait()
 }
 
-// openDoor makes the registry door, to which hosted names can be pushed unless there is no prefix for them.
-func (n *Node) openDoor() (*registryapi.Handler, error) {
-	n.hosting = newHosting(n)
-	cfg := n.cfg.Registry
-	if cfg.Names.HostedPrefix = n.cfg.Hosted.Prefix; cfg.Names.HostedPrefix == "" {
-		return registryapi.New(cfg, n, n.log, n.metrics.registry)
-	}
-	return registryapi.NewHosting(cfg, n, n.hosting, n.log, n.metrics.registry)
-}
-
 // hosts tells whether a repository is the farm's own.
 func (n *Node) hosts(repo oci.Repository) bool {
 	return n.cfg.Hosted.Prefix != "" && repo.Upstream == n.cfg.Hosted.Prefix

@@ -117,9 +117,8 @@ func (n *Node) openRegistry() error {
 // warnOfStrangers says once that the registry is open to more than this host, which is for a container engine's bridge
 // or a jump host and not for a farm: every host has a node of its own.
 func (n *Node) warnOfStrangers() {
-	if open := beyondLoopback(n.doors...); len(open) > 0 {
-		n.log.Warn("registry is reached from other hosts, without TLS and without asking who they are",
-			slog.Any("addresses", open), slog.String("change", "registry.listen"))
+	if open := beyondLoopback(n.doors...); len(open) > 0 && n.cfg.Registry.TLS == nil {
+		n.log.Warn("registry is reached from other hosts without TLS", slog.Any("addresses", open), slog.String("change", "registry.tls"))
 	}
 }
 
@@ -174,12 +173,17 @@ type adminDoor struct {
 
 // buildAdmin makes the admin API for the listeners that there are. Profiles are for the socket, whose file mode is the
 // right to them.
-func (n *Node) buildAdmin() {
+func (n *Node) buildAdmin() error {
+	token, err := n.adminToken()
+	if err != nil {
+		return err
+	}
 	for _, l := range []net.Listener{n.adminHTTP, n.adminSock} {
 		if l == nil {
 			continue
 		}
 		cfg := adminapi.Default()
+		cfg.Token = token
 		cfg.Version, cfg.Socket = n.cfg.Version, n.cfg.AdminSocket
 		if l == n.adminSock {
 			cfg.UnixSocket, cfg.Profiles = true, true
@@ -189,6 +193,7 @@ func (n *Node) buildAdmin() {
 		server := adminapi.NewServer(adminapi.New(cfg, operators{n}, n.metricsHandler(), n.log), n.log)
 		n.admin = append(n.admin, adminDoor{l, server})
 	}
+	return nil
 }
 
 // serveAdmin starts the admin API.

@@ -220,8 +220,7 @@ func (n *Node) openDoors() error {
 	if err := n.openAdmin(); err != nil {
 		return err
 	}
-	n.buildAdmin()
-	return nil
+	return n.buildAdmin()
 }
 
 // Close gives back what Open took and Run has not. It may be called twice.

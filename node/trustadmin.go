@@ -21,7 +21,10 @@ func (n *Node) trustPart() *adminapi.TrustPart {
 	}
 	s := n.trust.State()
 	part := &adminapi.TrustPart{
-		Mode: string(n.trust.Mode()), Epoch: s.Epoch, EpochSince: time.Unix(0, n.epochSince.Load()), Revoked: slices.Collect(maps.Keys(s.Revoked)),
+		Mode: string(n.trust.Mode()), Epoch: s.Epoch, Revoked: slices.Collect(maps.Keys(s.Revoked)),
+	}
+	if at := n.epochSince.Load(); at > 0 {
+		part.EpochSince = time.Unix(0, at)
 	}
 	if len(s.CAs) > 0 {
 		sum := sha256.Sum256(s.CAs[0])

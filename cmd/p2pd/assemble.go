@@ -27,6 +27,7 @@ func assemble(cfg config.Config) (node.Config, error) {
 	c.Egress, c.Prefetch = node.Egress(cfg.Egress), cfg.Prefetch
 	c.Partitions, c.StopGrace = cfg.RingPartitions, cfg.Registry.ShutdownGrace
 
+	c.Door = node.Door{FarmTLS: cfg.Registry.TLS.Mode == "farm", AdminTokenFile: cfg.Admin.TokenFile}
 	c.Registry.Listen = cfg.Registry.Listen
 	c.Registry.Hosts = cfg.Registry.Hosts
 	c.Registry.FirstByteTimeout, c.Registry.StallTimeout = cfg.Registry.FirstByteTimeout, cfg.Registry.StallTimeout

@@ -30,7 +30,7 @@ var onlyBelow = map[string][]string{
 }
 
 // protoUsers are the only packages that may see generated types.
-var protoUsers = []string{"transfer", "catalog", "copies", "gossip", "trust", "adminapi", "cmd/p2pctl"}
+var protoUsers = []string{"transfer", "catalog", "copies", "gossip", "trust", "adminapi", "cmd/p2pctl", "scripts/bench"}
 
 // helpers are the packages below internal that support tests, with the rooms that each may import. What is not named
 // may import oci.

@@ -46,8 +46,9 @@ type safeConfig struct {
 // A safePlace is where a node is.
 type safePlace struct{ Peer, URL string }
 
-// A safeOrder is something to do: "engine" has the node fetch the blob as nodes do, "https" reads it and throws it away,
-// "https, kept" checks it and writes it to a file, "hash" hashes as many bytes from memory.
+// A safeOrder is something to do: "engine" has the node fetch the blob as nodes do, "pieces" asks for its pieces as nodes do
+// and throws them away, "https" reads it and throws it away, "https, kept" checks it and writes it to a file, "hash"
+// hashes as many bytes, and "write" writes as many.
 type safeOrder struct{ Do string }
 
 // A safeReply is what came of it.
@@ -165,7 +166,7 @@ func (n *safeNode) serveContent(w http.ResponseWriter, r *http.Request) {
 // obey carries out orders until there are no more.
 func (n *safeNode) obey(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	do := map[string]func(context.Context) error{
-		"engine": n.fetch, "hash": n.hash,
+		"engine": n.fetch, "pieces": n.pieces, "hash": n.hash, "write": n.write,
 		"https":       func(ctx context.Context) error { return n.get(ctx, io.Discard) },
 		"https, kept": n.getKept,
 	}
@@ -221,6 +222,22 @@ func (n *safeNode) hash(context.Context) error {
 	}
 	sum.Sum(nil)
 	return nil
+}
+
+// write writes as many bytes as the blob has to a file.
+func (n *safeNode) write(context.Context) (err error) {
+	file, err := os.Create(filepath.Join(n.cfg.Dir, "written"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close(), os.Remove(file.Name())) }()
+	b := make([]byte, mib)
+	for left := n.cfg.Size; left > 0; left -= mib {
+		if _, err := file.Write(b); err != nil {
+			return err
+		}
+	}
+	return file.Sync()
 }
 
 // get reads the blob by HTTPS.

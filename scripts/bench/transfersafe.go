@@ -79,8 +79,8 @@ func (p *safeProcess) cost(ctx context.Context, what string, pids ...int) (secon
 	return (after - before).Seconds(), took, err
 }
 
-// measureTransferTLS compares what a blob costs two nodes over their TLS with HTTPS, in turn. What checking and writing
-// cost by themselves is taken off the nodes' part, since HTTPS does neither; it does both for another line.
+// measureTransferTLS compares what a blob costs two nodes over their TLS with HTTPS, in turn: its pieces alone with a
+// client that throws the bytes away, and a whole fetch, which checks and writes them, with a client that does both.
 func measureTransferTLS(ctx context.Context, b *bench, s *sheet) (err error) {
 	image, err := b.image(120, b.size(gib))
 	if err != nil {
@@ -120,19 +120,20 @@ func measureTransferTLS(ctx context.Context, b *bench, s *sheet) (err error) {
 }
 
 // safeLines are the lines of the figure.
-type safeLines struct{ ratio, kept, node, moved, https, httpsKept, hash, write, sender, speed func(float64) }
+type safeLines struct {
+	ratio, kept, pieces, https, node, httpsKept, hash, write, speed func(float64)
+}
 
 func newSafeLines(s *sheet) safeLines {
 	return safeLines{
-		ratio:     s.line("node to node without checking and writing ÷ HTTPS ServeContent", "", atMost(1.25), ""),
-		kept:      s.line("node to node ÷ HTTPS whose client checks and writes as well", "", nil, ""),
-		node:      s.line("node to node, checking and disk write included", "CPU-s/GiB", nil, ""),
-		moved:     s.line("node to node without checking and writing", "CPU-s/GiB", nil, ""),
+		ratio:     s.line("pieces from node to node ÷ HTTPS ServeContent, both ends", "", atMost(1.25), ""),
+		kept:      s.line("the same, checking and disk write included at both", "", nil, ""),
+		pieces:    s.line("pieces from node to node, thrown away", "CPU-s/GiB", nil, ""),
 		https:     s.line("HTTPS ServeContent, thrown away", "CPU-s/GiB", nil, "2.0 to 2.2"),
+		node:      s.line("node to node, checked and written", "CPU-s/GiB", nil, ""),
 		httpsKept: s.line("HTTPS ServeContent, checked and written", "CPU-s/GiB", nil, ""),
 		hash:      s.line("checking by itself: SHA-256", "CPU-s/GiB", nil, "0.6 to 0.8"),
 		write:     s.line("writing by itself", "CPU-s/GiB", nil, ""),
-		sender:    s.line("of node to node, the sender", "CPU-s/GiB", nil, ""),
 		speed:     s.line("node to node, until it is safe on the receiver's disk", "GB/s", nil, ""),
 	}
 }
@@ -148,47 +149,27 @@ func (l safeLines) pair(ctx context.Context, b *bench, holder *safeProcess, cfg 
 		return err
 	}
 	defer func() { err = errors.Join(err, taker.end()) }()
-	size := gibs(blob.Size)
-	write, err := b.warm(ctx, blob.Size)
-	if err != nil {
+	if err := b.memory.hold(ctx); err != nil {
 		return err
 	}
-	hash, _, err := taker.cost(ctx, "hash", taker.pid())
-	if err != nil {
-		return err
+	cost := map[string]float64{}
+	for _, what := range []string{"hash", "write", "https", "pieces", "https, kept", "engine"} {
+		seconds, took, err := taker.cost(ctx, what, holder.pid(), taker.pid())
+		if err != nil {
+			return err
+		}
+		cost[what] = seconds / gibs(blob.Size)
+		if what == "engine" {
+			l.speed(perSecond(blob.Size, took))
+		}
 	}
-	both := []int{holder.pid(), taker.pid()}
-	https, _, err := taker.cost(ctx, "https", both...)
-	if err != nil {
-		return err
-	}
-	before, err := quiet(ctx, holder.pid())
-	if err != nil {
-		return err
-	}
-	node, took, err := taker.cost(ctx, "engine", both...)
-	if err != nil {
-		return err
-	}
-	after, err := cpuOf(holder.pid())
-	if err != nil {
-		return err
-	}
-	httpsKept, _, err := taker.cost(ctx, "https, kept", both...)
-	if err != nil {
-		return err
-	}
-	hash, https, node, httpsKept = hash/size, https/size, node/size, httpsKept/size
-	moved := node - hash - write
-	l.ratio(moved / https)
-	l.kept(node / httpsKept)
-	l.node(node)
-	l.moved(moved)
-	l.https(https)
-	l.httpsKept(httpsKept)
-	l.hash(hash)
-	l.write(write)
-	l.sender((after - before).Seconds() / size)
-	l.speed(perSecond(blob.Size, took))
+	l.ratio(cost["pieces"] / cost["https"])
+	l.kept(cost["engine"] / cost["https, kept"])
+	l.pieces(cost["pieces"])
+	l.https(cost["https"])
+	l.node(cost["engine"])
+	l.httpsKept(cost["https, kept"])
+	l.hash(cost["hash"])
+	l.write(cost["write"])
 	return nil
 }
