@@ -24,46 +24,51 @@ const (
 // yet who may read the repository, do shows it, beside what it is for; then drop takes back what the client may not have.
 func forCaller[T any](ctx context.Context, n *Node, repo oci.Repository, p probe, do func() (T, error), drop func(T)) (T, error) {
 	s, known := n.standings.of(repo)
-	if n.upstreams.shared(repo) || known && s.Public {
-		if known && s.old() {
-			n.lookAfter(ctx, repo, p)
-		}
-		return do()
+	if known && n.standings.old(repo, s) {
+		defer n.lookAfter(ctx, repo, p)
 	}
-	var v, none T
-	var err error
-	if !known {
-		v, err = do()
-		if s, known = n.standings.of(repo); !known && err != nil {
-			return none, err
-		}
-		if !known {
-			if s, err = n.standing(ctx, repo, p); err != nil {
-				drop(v)
-				return none, err
-			}
-		}
-		if s.Public {
-			return v, err
-		}
-		if refusal := n.checkCaller(ctx, repo, p); refusal != nil {
-			if err == nil {
-				drop(v)
-			}
-			return none, refusal
-		}
-		if !refused(err) {
-			return v, err
-		}
+	switch {
+	case n.upstreams.shared(repo) || known && s.Public:
 		return do()
+	case !known:
+		return forFirst(ctx, n, repo, p, do, drop)
 	}
 	if err := n.checkCaller(ctx, repo, p); err != nil {
+		var none T
 		return none, err
 	}
-	if v, err = do(); refused(err) && ctx.Err() == nil {
+	v, err := do()
+	if refused(err) && ctx.Err() == nil {
 		return do() // what was under way for others, who had no right
 	}
 	return v, err
+}
+
+// forFirst is forCaller where nobody has asked yet who may read the repository.
+func forFirst[T any](ctx context.Context, n *Node, repo oci.Repository, p probe, do func() (T, error), drop func(T)) (T, error) {
+	var none T
+	v, failed := do()
+	s, known := n.standings.of(repo)
+	if !known && failed != nil {
+		return none, failed
+	}
+	var err error
+	if !known {
+		s, err = n.standing(ctx, repo, p)
+	}
+	if err == nil && !s.Public {
+		err = n.checkCaller(ctx, repo, p)
+	}
+	switch {
+	case err != nil && failed == nil:
+		drop(v)
+		return none, err
+	case err != nil:
+		return none, err
+	case refused(failed):
+		return do() // now with the client's right
+	}
+	return v, failed
 }
 
 // keep is the drop of what need not be given back.

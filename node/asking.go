@@ -27,14 +27,18 @@ func (u *upstreams) ask(ctx context.Context, repo oci.Repository, counted bool, 
 	if err != nil {
 		return err
 	}
+	hidden := false // from who is nobody
 	for _, who := range u.names(client, repo, counted) {
 		err = question(client.As(who.Identity))
+		hidden = hidden || who.anonymous && missing(err)
 		switch {
 		case err == nil && who.anonymous:
 			u.standings.note(repo, true)
 			return nil
 		case err == nil:
-			u.answered(repo)
+			if hidden {
+				u.standings.note(repo, false)
+			}
 			return nil
 		case who.anonymous && refused(err):
 			u.standings.note(repo, false)
@@ -49,18 +53,10 @@ func (u *upstreams) ask(ctx context.Context, repo oci.Repository, counted bool, 
 	return err
 }
 
-// answered notes that an upstream has answered somebody whom it knows about a repository of which it is not known that
-// everybody may read it: until it shows otherwise not everybody may.
-func (u *upstreams) answered(repo oci.Repository) {
-	if _, known := u.standings.of(repo); !known {
-		u.standings.note(repo, false)
-	}
-}
-
 // settled tells whether everybody may read a repository: then nobody else need be asked for what it has not got.
 func (u *upstreams) settled(repo oci.Repository) bool {
 	s, known := u.standings.of(repo)
-	return known && s.Public && !s.old()
+	return known && s.Public && !u.standings.old(repo, s)
 }
 
 func limited(err error) bool {
@@ -84,7 +80,7 @@ func (u *upstreams) names(client *upstream.Client, repo oci.Repository, counted 
 		return []name{nobody}
 	case known && s.Public && counted:
 		return append(own, nobody)
-	case known && !s.Public && !s.old():
+	case known && !s.Public && !u.standings.old(repo, s):
 		return own
 	}
 	return slices.Insert(own, 0, nobody)

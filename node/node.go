@@ -138,7 +138,7 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
-	n.links, n.standings = newLinks(n.store, n.log), newStandings(n.store, n.log)
+	n.links, n.standings = newLinks(n.store, n.log), newStandings(n.store, n.tagTTL, n.log)
 	n.verdicts, n.secret = access.NewVerdicts(maxVerdicts), access.NewSecret()
 	if n.upstreams, err = newUpstreams(n.cfg, n.links, n.standings, n.log); err != nil {
 		return err

@@ -21,9 +21,14 @@ const (
 	recordStanding = "standing"
 	// maxStandings bounds those at hand.
 	maxStandings = 20_000
-	// standingFor is after how long the upstream is asked again whether everybody may read a repository. While it cannot
-	// be asked what it said last holds.
-	standingFor = time.Hour
+	// publicFor is after how long the upstream is asked again whether everybody may still read a repository. While it
+	// cannot be asked what it said last holds.
+	publicFor = time.Hour
+	// privateLeast is the least time after which it is asked again about what not everybody may read, else the upstream's
+	// tag_ttl: until it is known that everybody may, clients have to go elsewhere.
+	privateLeast = time.Second
+	// writeEvery is how often it is written down that nothing has changed.
+	writeEvery = publicFor / 10
 )
 
 // A standing says who may read a repository of an upstream: everybody, or whom the upstream knows.
@@ -32,20 +37,31 @@ type standing struct {
 	At     time.Time `json:"at"` // when the upstream showed it
 }
 
-func (s standing) old() bool { return time.Since(s.At) > standingFor }
-
 // standings remembers what the upstreams have shown of their repositories, at hand and across a restart.
 type standings struct {
+	ttl    func(oci.Repository) time.Duration // the tag_ttl of an upstream
 	store  *blobstore.Store
 	atHand *otter.Cache[oci.Repository, standing]
 	log    *slog.Logger
+
+	written *otter.Cache[oci.Repository, time.Time] // when a standing was written down that has not changed since
 }
 
-func newStandings(store *blobstore.Store, log *slog.Logger) *standings {
+func newStandings(store *blobstore.Store, ttl func(oci.Repository) time.Duration, log *slog.Logger) *standings {
 	return &standings{
-		store: store, log: log,
-		atHand: otter.Must(&otter.Options[oci.Repository, standing]{MaximumSize: maxStandings}),
+		ttl: ttl, store: store, log: log,
+		atHand:  otter.Must(&otter.Options[oci.Repository, standing]{MaximumSize: maxStandings}),
+		written: otter.Must(&otter.Options[oci.Repository, time.Time]{MaximumSize: maxStandings}),
 	}
+}
+
+// old tells whether the upstream is to be asked again about a repository.
+func (s *standings) old(repo oci.Repository, known standing) bool {
+	good := publicFor
+	if !known.Public {
+		good = max(privateLeast, s.ttl(repo))
+	}
+	return time.Since(known.At) > good
 }
 
 // of is what is known of a repository, however old.
@@ -66,14 +82,15 @@ func (s *standings) of(repo oci.Repository) (standing, bool) {
 func (s *standings) note(repo oci.Repository, public bool) {
 	now := standing{Public: public, At: time.Now()}
 	before, ok := s.of(repo)
-	if ok && before.Public == public && now.At.Sub(before.At) < standingFor/10 {
+	s.atHand.Set(repo, now)
+	if at, written := s.written.GetIfPresent(repo); ok && before.Public == public && written && now.At.Sub(at) < writeEvery {
 		return
 	}
-	s.atHand.Set(repo, now)
 	raw, err := json.Marshal(now)
 	if err == nil {
 		err = s.store.PutRecord(recordStanding, repo.String(), raw, time.Time{})
 	}
+	s.written.Set(repo, now.At)
 	if err != nil {
 		s.log.Warn("standing of a repository not kept", slog.String("repository", repo.String()), slog.Any("error", err))
 	}
@@ -91,7 +108,7 @@ func (s *standings) learn(repo oci.Repository, a transfer.Answer, err error) {
 
 // fill completes an answer to a peer with who may read the repository, unless that is long ago: the peer takes it for new.
 func (s *standings) fill(repo oci.Repository, a transfer.Answer) transfer.Answer {
-	if known, ok := s.of(repo); ok && !known.old() {
+	if known, ok := s.of(repo); ok && !s.old(repo, known) {
 		a.Public, a.Private = known.Public, !known.Public
 	}
 	return a
@@ -177,7 +194,7 @@ func (n *Node) standingOfOwner(ctx context.Context, repo oci.Repository, p probe
 // not be there: then the list of tags tells. When the upstream cannot be asked all nodes are, for what they know.
 func (n *Node) standingHere(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
 	known, ok := n.standings.of(q.Repository)
-	if ok && !known.old() {
+	if ok && !n.standings.old(q.Repository, known) {
 		return n.standings.fill(q.Repository, transfer.Answer{}), nil
 	}
 	v, err := n.flights.do(ctx, "upstream standing "+q.Repository.String(), func(ctx context.Context) (any, error) {

@@ -201,6 +201,11 @@ func (n *Node) learnLastKnown(ctx context.Context, key tagKey, cause error) {
 // staleRetry is how long a stale answer is given before the upstream is asked again.
 const staleRetry = 2 * time.Second
 
+// tagTTL is how long what the upstream of a repository says of a tag is taken for true.
+func (n *Node) tagTTL(repo oci.Repository) time.Duration {
+	return n.cfg.Upstreams[repo.Upstream].TagTTL
+}
+
 // recordTag is the kind under which the store keeps tags.
 const recordTag = "tag"
 

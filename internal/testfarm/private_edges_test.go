@@ -163,6 +163,28 @@ func TestARepositoryThatBecomesPrivateIsPrivateHere(t *testing.T) {
 	}
 }
 
+// TestARepositoryThatBecomesPublicIsPublicHere soon after somebody was refused.
+func TestARepositoryThatBecomesPublicIsPublicHere(t *testing.T) {
+	t.Parallel()
+	f := privateFarm(t, 2, true, nil)
+	hidden := image(t, f, 4660, secretRepo, "latest", 1<<20)
+	for _, n := range f.Nodes {
+		pulled(t, f, n, hidden)
+		if got := status(t, n, http.MethodGet, secretRepo+"/manifests/latest", acceptAll...); got != http.StatusUnauthorized {
+			t.Fatalf("GET of a private tag as nobody = %d", got)
+		}
+	}
+	f.Hub.SetPublic(secretRepo)
+	for _, n := range f.Nodes {
+		f.Eventually("the repository's becoming public", func() bool {
+			return status(t, n, http.MethodGet, secretRepo+"/manifests/latest", acceptAll...) == http.StatusOK
+		})
+		f.Eventually("its blob's becoming public", func() bool { // an answer from before may come in between
+			return status(t, n, http.MethodGet, secretRepo+"/blobs/"+hidden.Layers[0].Digest.String()) == http.StatusOK
+		})
+	}
+}
+
 // TestWithoutTheUpstreamARightLastsForItsTime and then ends; who never had one gets none.
 func TestWithoutTheUpstreamARightLastsForItsTime(t *testing.T) {
 	t.Parallel()
