@@ -52,6 +52,13 @@ func (m *membership) admit(ctx context.Context, h *Host, env []string) (more []s
 	return []string{"P2PD_TRUST_TOKEN=" + token}, m.add, err
 }
 
+// FoundAnew has the next node that starts found a farm of its own: the data of those before it is gone.
+func (f *Farm) FoundAnew() {
+	f.members.mu.Lock()
+	defer f.members.mu.Unlock()
+	f.members.founded, f.members.nodes = nil, nil
+}
+
 func (m *membership) add(n *Node) {
 	if n == nil {
 		return

@@ -92,6 +92,14 @@ func figures() []figure {
 			seconds: func(runs, _ int) int { return 85 * runs }, measure: measureRolling,
 		},
 		{
+			name: "shaped-trust", about: "8 hosts on shaped links pull at once, with trust and without, in turn", shaped: true,
+			seconds: func(_, pairs int) int { return 60 * pairs }, measure: measureShapedTrust,
+		},
+		{
+			name: "join", about: "a new node that joins with a token", shaped: true,
+			seconds: func(int, int) int { return 30 }, measure: measureJoin,
+		},
+		{
 			name: "owner-kill", about: "the owner's process is killed half-way", shaped: true,
 			seconds: faultSeconds, measure: measureFault(ownerKilled),
 		},

@@ -36,6 +36,7 @@ type shapedFarm struct {
 	hosts   []*netfarm.Host
 	nodes   []*netfarm.Node
 	admins  []*adminapi.Client
+	env     []string // of the nodes
 }
 
 // shapedFarm makes hosts without nodes, and a stand-in that has the images under the tags 1, 2 and so on.
@@ -90,7 +91,7 @@ func (f *shapedFarm) start(ctx context.Context) error {
 	for _, h := range f.hosts {
 		// The least that is logged is as in a real farm: a line for every piece would cost time.
 		config := strings.Replace(h.NodeConfig(f.hosts[:3]...), "level: debug", "level: info", 1) + "cache: {max_size: 60%, min_free: 1%}\n"
-		n, err := h.StartNode(ctx, f.bench.p2pd, config)
+		n, err := h.StartNode(ctx, f.bench.p2pd, config, f.env...)
 		if err != nil {
 			return err
 		}
@@ -101,6 +102,7 @@ func (f *shapedFarm) start(ctx context.Context) error {
 
 // clear ends the nodes and removes their data.
 func (f *shapedFarm) clear() error {
+	defer f.FoundAnew()
 	var errs []error
 	for _, n := range f.nodes {
 		n.Kill()
