@@ -5,11 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -221,4 +224,59 @@ func TestWithoutACertificateNothingOfTheFarmAnswers(t *testing.T) {
 	}
 	stop()
 	<-done
+}
+
+// TestTenThousandHalfOpenConnectionsStopNobody: as many connections that say nothing, half of them to the peer door and
+// half to gossip, stay open or are closed at once; meanwhile nodes join and pull.
+func TestTenThousandHalfOpenConnectionsStopNobody(t *testing.T) {
+	count := 10_000
+	if testing.Short() {
+		count = 2000
+	}
+	f := trusted(t, 2)
+	i := image(t, f, 5400, "library/besieged", "latest", 4<<20)
+	target := f.Nodes[0].MustStatus().Addresses
+	before := f.Nodes[0].Metric("go_goroutines")
+	var besiegers errgroup.Group
+	besiegers.SetLimit(64)
+	connections := make([]net.Conn, count)
+	for k := range connections {
+		besiegers.Go(func() error {
+			to := target.Peer
+			if k%2 == 1 {
+				to = target.Gossip
+			}
+			// From many addresses, as many hosts would.
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(k>>8), byte(k))}, Timeout: 10 * time.Second}
+			c, err := d.DialContext(t.Context(), "tcp", to)
+			if err == nil {
+				connections[k] = c
+			}
+			if errors.Is(err, syscall.ECONNRESET) {
+				return nil // there was no room for it
+			}
+			return err
+		})
+	}
+	if err := besiegers.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		for _, c := range connections {
+			if c != nil {
+				_ = c.Close()
+			}
+		}
+	}()
+	if now := f.Nodes[0].Metric("go_goroutines"); now > before+3000 {
+		t.Errorf("%d silent connections cost %.0f goroutines; want a bounded number", count, now-before)
+	}
+	joined(t, f)
+	f.Settle()
+	for _, n := range f.Nodes {
+		manifestAt(t, n, "library/besieged", i)
+		if got := status(t, n, http.MethodGet, "library/besieged/blobs/"+i.Layers[0].Digest.String()); got != http.StatusOK {
+			t.Errorf("GET of a layer at %s under siege = %d; want 200", n.ID(), got)
+		}
+	}
 }
