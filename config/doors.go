@@ -111,7 +111,7 @@ func (l *loader) registryTLS() {
 		}
 	}
 	if t.Mode == tlsFarm && l.config.Trust.Mode != trustAuto {
-		l.wrong("registry.tls.mode", "farm needs a CA of the farm, and trust.mode is %s", l.config.Trust.Mode)
+		l.wrong("registry.tls.mode", "farm needs a CA of the farm, and trust.mode is %s: use files", l.config.Trust.Mode)
 	}
 	if t.Mode != "" || l.bad["registry.tls.mode"] {
 		return

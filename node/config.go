@@ -138,7 +138,7 @@ func (c Config) Validate() error {
 	if _, ok := c.Upstreams[c.Registry.Names.Default]; !ok {
 		errs = append(errs, fmt.Errorf("node: default upstream %q is not among the upstreams", c.Registry.Names.Default))
 	}
-	return errors.Join(append(errs, c.Hosted.validate(c.Upstreams))...)
+	return errors.Join(append(errs, c.Hosted.validate(c.Upstreams), c.Door.validate(c.Trust.Mode, c.Registry.TLS))...)
 }
 
 func (h Hosted) validate(upstreams map[string]Upstream) error {

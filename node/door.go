@@ -53,13 +53,17 @@ func (n *Node) adminToken() (string, error) {
 }
 
 // Reload has credentials, and the certificates of a site's PKI, read anew: at once, or when they are next needed. What
-// cannot be read stays what it was. It may be called at any time.
+// cannot be read stays what it was. A registry that listens on all of the host's addresses gets a certificate for those
+// that it has by now. It may be called at any time.
 func (n *Node) Reload() {
 	for _, c := range n.upstreams.clients {
 		c.Forget()
 	}
 	if !n.trusting() {
 		return
+	}
+	if err := n.nameRegistry(); err != nil {
+		n.log.Error("certificate of the registry keeps its names", slog.Any("error", err))
 	}
 	changed, err := n.trust.Reload()
 	if err != nil {

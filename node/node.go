@@ -204,6 +204,7 @@ func (n *Node) openFarm(ctx context.Context) error {
 
 // openDoors takes the addresses that clients and operators come to.
 func (n *Node) openDoors() error {
+	n.serveByFarm()
 	handler, err := n.openDoor()
 	if err != nil {
 		return err
@@ -215,6 +216,9 @@ func (n *Node) openDoors() error {
 	})
 	n.registry = registryapi.NewServer(n.cfg.Registry, counted, n.log)
 	if err := n.openRegistry(); err != nil {
+		return err
+	}
+	if err := n.nameRegistry(); err != nil {
 		return err
 	}
 	if err := n.openAdmin(); err != nil {

@@ -73,7 +73,7 @@ func FuzzRecords(f *testing.F) {
 			}
 			got = append(got, b[:n]...)
 			if err != nil {
-				if err != io.EOF { //nolint:errorlint // as io.Reader has it
+				if err != io.EOF {
 					t.Fatalf("Read = %v; want the end", err)
 				}
 				break

@@ -39,7 +39,7 @@ const (
 
 // pieceServer answers every call with a piece of a file, read as an engine reads it.
 func pieceServer(b *testing.B, e *Engine, f *os.File, l net.Listener) {
-	handle := func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // gRPC's order
+	handle := func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		q := &transferpb.PieceRequest{}
 		if err := decode(q); err != nil {
 			return nil, err

@@ -14,9 +14,11 @@ import (
 // ledgerPatience is how long a voter waits for the catalog before it renews by what is on its disk.
 const ledgerPatience = 2500 * time.Millisecond
 
-// An applicant is who asks a question: the certificate that it has shown, which proves that it is a member, or nil.
+// An applicant is who asks a question: the certificate that it has shown, which proves that it is a member, or nil. caller is
+// the member whose call it is, or "": a question may be another's that was passed on.
 type applicant struct {
-	leaf *x509.Certificate
+	leaf   *x509.Certificate
+	caller string
 }
 
 // answer answers a question as a voter that can sign does. The error says why there is no certificate.
@@ -28,6 +30,8 @@ func (t *Trust) answer(ctx context.Context, s *signer, q *trustpb.Question, who 
 		return t.answerRenewal(ctx, s, q, who)
 	case q.GetLook() != nil:
 		return t.answerLook(ctx, s, q, who)
+	case q.GetServe() != nil:
+		return t.answerServe(ctx, s, q, who)
 	}
 	return nil, ErrBadRequest
 }

@@ -85,16 +85,11 @@ func readIssuer(der []byte, key *ecdsa.PrivateKey) (*issuer, error) {
 // is DER, the member's own certificate first; authorities are not in it.
 func (i *issuer) issue(r request, cfg Config) (chain [][]byte, err error) {
 	cfg = cfg.withDefaults()
-	now := time.Now()
-	ends := now.Add(cfg.Lifetime)
-	if ends.After(i.cert.NotAfter) {
-		ends = i.cert.NotAfter
-	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		Subject:               pkix.Name{CommonName: r.node},
 		URIs:                  []*url.URL{memberURI(cfg.Farm, r.node)},
-		NotBefore:             now.Add(-cfg.Back),
-		NotAfter:              ends,
+		NotBefore:             time.Now().Add(-cfg.Back),
+		NotAfter:              i.ends(cfg),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
@@ -103,6 +98,14 @@ func (i *issuer) issue(r request, cfg Config) (chain [][]byte, err error) {
 		return nil, fmt.Errorf("make a certificate for %s: %w", r.node, err)
 	}
 	return [][]byte{der}, nil
+}
+
+// ends is when a certificate that is made now runs out.
+func (i *issuer) ends(cfg Config) time.Time {
+	if ends := time.Now().Add(cfg.Lifetime); ends.Before(i.cert.NotAfter) {
+		return ends
+	}
+	return i.cert.NotAfter
 }
 
 // certificate is the authority's own, as DER.

@@ -33,6 +33,7 @@ type clerk struct {
 	counts  chan struct{} // taken by who counts a use of a token: nodes are to compete for it, not callers
 
 	failed *rate.Limiter
+	serves *rate.Limiter // certificates of registries
 	tokens tokenList
 	door   doorkeeper
 
@@ -50,7 +51,7 @@ func newClerk() *clerk {
 		},
 		kick: make(chan struct{}, 1), turn: make(chan struct{}, 1), reading: make(chan struct{}, 1),
 		answers: make(chan struct{}, answersAtOnce), counts: make(chan struct{}, 1),
-		failed: rate.NewLimiter(failedPerSec, failedBurst),
+		failed: rate.NewLimiter(failedPerSec, failedBurst), serves: rate.NewLimiter(servesPerSec, servesBurst),
 		tokens: tokenList{turn: make(chan struct{}, 1)},
 		door:   doorkeeper{arrived: make(chan net.Conn, doorQueue), shut: true},
 	}

@@ -19,6 +19,8 @@ const (
 	sealFile   = "seal.key"   // what the farm's secrets are sealed with: voters only
 	issuerSeal = "ca.sealed"  // the authority, sealed: voters only
 	caCert     = "ca.crt"     // the authorities as PEM, for people and their tools; never read
+
+	registryFile = "registry.pem" // what the registry shows to its clients: its key and its certificate, PEM
 )
 
 // maxFile bounds what is read of one file.

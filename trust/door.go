@@ -101,7 +101,7 @@ func (t *Trust) serveDoor(ctx context.Context, raw net.Conn) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
-	a, err := t.decide(ctx, q, applicant{c.Peer})
+	a, err := t.decide(ctx, q, applicant{leaf: c.Peer})
 	if err != nil {
 		t.noteRefused(ctx, raw.RemoteAddr(), err)
 		a = answerFor(err)

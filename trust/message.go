@@ -20,6 +20,9 @@ func readQuestion(r io.Reader) (*trustpb.Question, error) {
 	if err := readMessage(r, q); err != nil {
 		return nil, err
 	}
+	if q.GetServe() != nil { // a member that passed it on would be taken for who asks
+		return nil, errors.New("certificates of registries are for members that call")
+	}
 	return q, checkQuestion(q)
 }
 
@@ -29,7 +32,9 @@ func checkQuestion(q *trustpb.Question) error {
 	switch {
 	case len(join.GetToken()) > 4*tokenLen || len(join.GetRequest()) > maxRequest || len(renewal.GetRequest()) > maxRequest:
 		return errors.New("a part of the question is too long")
-	case join == nil && renewal == nil && q.GetLook() == nil:
+	case len(q.GetServe().GetRequest()) > maxServeRequest:
+		return errors.New("a certificate request is too long")
+	case join == nil && renewal == nil && q.GetLook() == nil && q.GetServe() == nil:
 		return errors.New("a question of no kind that is known here")
 	}
 	return nil

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +25,12 @@ func (t *Trust) renewAt() (at time.Time, ok bool) {
 	if c == nil {
 		return time.Time{}, false
 	}
-	return c.NotAfter.Add(-(c.NotAfter.Sub(c.NotBefore) - t.cfg.Back) / 3), true
+	return t.renewalOf(c), true
+}
+
+// renewalOf is when a certificate is past two thirds of its life.
+func (t *Trust) renewalOf(c *x509.Certificate) time.Time {
+	return c.NotAfter.Add(-(c.NotAfter.Sub(c.NotBefore) - t.cfg.Back) / 3)
 }
 
 // Renew gets this node another certificate for its key when the one that it has is past two thirds of its life or has run
@@ -132,7 +138,7 @@ func (t *Trust) renewHere(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := t.answer(ctx, s, q, applicant{t.Certificate()})
+	a, err := t.answer(ctx, s, q, applicant{leaf: t.Certificate()})
 	if err != nil {
 		return err
 	}
@@ -144,7 +150,7 @@ func (t *Trust) renewByCall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := t.askVoters(ctx, q, applicant{t.Certificate()})
+	a, err := t.askVoters(ctx, q, applicant{leaf: t.Certificate()})
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Run does a node's part in the farm's trust until ctx ends: it answers at the join door, renews the certificate in time,
+// Run does a node's part in the farm's trust until ctx ends: it answers at the join door, renews the certificates in time,
 // keeps the state that of the farm, and, on voters, takes the steps of rotations. On the first node of a farm it puts the
 // authority into the catalog. Attach comes before.
 func (t *Trust) Run(ctx context.Context) error {
@@ -28,6 +28,7 @@ func (t *Trust) Run(ctx context.Context) error {
 		g.Go(func() error { return t.staff(ctx, p) })
 		g.Go(func() error { return t.keepRenewed(ctx) })
 		g.Go(func() error { return t.keepDoor(ctx) })
+		g.Go(func() error { return t.keepServing(ctx) })
 	}
 	return g.Wait()
 }

@@ -34,6 +34,7 @@ func (p *Parts) client(peer Peer) (trustpb.TrustClient, error) {
 // Sign implements trustpb.TrustServer.
 func (s *server) Sign(ctx context.Context, q *trustpb.SignRequest) (*trustpb.Answer, error) {
 	var who applicant
+	who.caller, _ = peerid.From(ctx)
 	if chain := q.GetChain(); len(chain) > 0 {
 		if len(chain[0]) > maxCertificate {
 			return answerFor(ErrBadRequest), nil

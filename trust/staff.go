@@ -7,16 +7,17 @@ import (
 )
 
 const (
-	staffEvery  = 5 * time.Second // how often it is looked whether this node is a voter
+	staffEvery  = 5 * time.Second        // how often it is looked whether this node is a voter
+	staffSoon   = 250 * time.Millisecond // the same while it is young: with a farm's founder its authority would be lost
+	youngFor    = 2 * time.Minute
 	keepSealFor = time.Hour       // for how long a node keeps what it takes to sign after it was a voter
 	dropAgain   = 5 * time.Minute // when that could not be given back
 )
 
 // staff sees to it that this node can sign while it is a voter, and not for long when it is not.
 func (t *Trust) staff(ctx context.Context, p *Parts) error {
-	tick := time.NewTicker(staffEvery)
-	defer tick.Stop()
-	keepUntil, broken := time.Now().Add(keepSealFor), false
+	began := time.Now()
+	keepUntil, broken := began.Add(keepSealFor), false
 	for {
 		s, err := t.signer()
 		if err != nil && !broken {
@@ -35,10 +36,12 @@ func (t *Trust) staff(ctx context.Context, p *Parts) error {
 			keepUntil = time.Now().Add(dropAgain)
 			t.leaveOffice(ctx, p)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
+		wait := staffEvery
+		if time.Since(began) < youngFor {
+			wait = staffSoon
+		}
+		if err := pauseFor(ctx, wait); err != nil {
+			return err
 		}
 	}
 }

@@ -93,6 +93,9 @@ func (v *view) sameAuthorities(o *view) bool { return v.roots.Equal(o.roots) }
 // State is what this node knows the farm to have agreed on.
 func (t *Trust) State() State { return t.view.Load().clone() }
 
+// AuthoritiesPEM are the farm's authorities as PEM, for clients of its registries; nil when this node knows none.
+func (t *Trust) AuthoritiesPEM() []byte { return encodeCertificates(t.view.Load().CAs) }
+
 // GossipKeys are the keys of gossip, 32 bytes each: the first is for sending, all are for receiving.
 func (t *Trust) GossipKeys() [][]byte { return cloneAll(t.view.Load().GossipKeys) }
 

@@ -131,6 +131,8 @@ type Trust struct {
 	turn chan struct{}
 	mark mark // of the files that were read last, in mode files; who has the turn looks at it
 
+	serving serving // what the registry shows to its clients
+
 	clerk *clerk // what deals with the catalog and with other nodes
 }
 
@@ -143,6 +145,7 @@ func Open(cfg Config, log *slog.Logger) (*Trust, error) {
 	t := &Trust{
 		cfg: cfg, log: log, node: cfg.Node, disk: disk{filepath.Join(cfg.Dir, "trust")},
 		open: newLive(), refused: newRefusals(log), turn: make(chan struct{}, 1), clerk: newClerk(),
+		serving: serving{kick: make(chan struct{}, 1)},
 		peers: &handshakes{limit: cfg.Handshakes, perAddress: cfg.HandshakesPerAddress},
 		door:  &handshakes{limit: cfg.Handshakes, perAddress: cfg.HandshakesPerAddress},
 	}

@@ -25,8 +25,9 @@ var onlyBelow = map[string][]string{
 	"ring":       {"oci"},   // a function from digests to members
 	"cmd/p2pctl": {"adminapi", "oci"},
 	"cmd/p2psim": {"swarm", "piece", "oci"},
-	"scripts":    {"adminapi", "oci", "cmd/p2psim/sim", "catalog"}, // benchmarks run the simulator, and voters alone
-	"test":       {"adminapi", "oci"},
+	// Benchmarks run the simulator, voters alone, and two nodes that are nothing but their transfer.
+	"scripts": {"adminapi", "oci", "cmd/p2psim/sim", "catalog", "transfer", "blobstore", "ring", "piece"},
+	"test":    {"adminapi", "oci"},
 }
 
 // protoUsers are the only packages that may see generated types.

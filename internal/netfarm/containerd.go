@@ -49,9 +49,18 @@ func (c *Containerd) CLI(ctx context.Context, args ...string) (string, error) {
 // Pull pulls an image, whose name begins with its registry's, and unpacks it. It is kept in a namespace of containerd's.
 // hosts has the hosts.toml of each registry, by its name, which may be _default.
 func (c *Containerd) Pull(ctx context.Context, namespace string, hosts map[string]string, image string) error {
+	return c.pull(ctx, namespace, hosts, image)
+}
+
+// PullAs is Pull in a user's name.
+func (c *Containerd) PullAs(ctx context.Context, namespace string, hosts map[string]string, who Login, image string) error {
+	return c.pull(ctx, namespace, hosts, "--user", who.pair(), image)
+}
+
+func (c *Containerd) pull(ctx context.Context, namespace string, hosts map[string]string, args ...string) error {
 	dir, err := c.hostsDir(namespace, hosts)
 	if err == nil {
-		_, err = c.CLI(ctx, "--namespace", namespace, "images", "pull", "--hosts-dir", dir, image)
+		_, err = c.CLI(ctx, append([]string{"--namespace", namespace, "images", "pull", "--hosts-dir", dir}, args...)...)
 	}
 	return err
 }

@@ -17,6 +17,7 @@ type Docker struct {
 	*Process
 	host   *Host
 	socket string
+	config string // the folder with the user's logins, "" for none
 }
 
 // StartDockerd starts dockerd on the host; config is its daemon.json. Containers that it runs reach each other over
@@ -55,7 +56,11 @@ func (h *Host) StartDockerd(ctx context.Context, config map[string]any) (*Docker
 
 // CLI runs docker with that daemon and returns what it wrote to stdout.
 func (d *Docker) CLI(ctx context.Context, args ...string) (string, error) {
-	out, err := d.host.Run(ctx, Spec{Args: append([]string{dockerCLI(), "--host", "unix://" + d.socket}, args...)})
+	own := []string{dockerCLI(), "--host", "unix://" + d.socket}
+	if d.config != "" {
+		own = append(own, "--config", d.config)
+	}
+	out, err := d.host.Run(ctx, Spec{Args: append(own, args...)})
 	return strings.TrimSpace(out), err
 }
 

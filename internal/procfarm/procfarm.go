@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,12 +34,16 @@ type Config struct {
 	Extra    string            // YAML that is added to each node's configuration
 	Zones    []string          // of the nodes, in turn; none: all ""
 	Env      map[string]string // added to the environment
+	// NoTrust has the nodes take everybody for a member. Else they know each other by the certificates of a farm that the
+	// first one founds.
+	NoTrust bool
 }
 
 // A Farm is a set of p2pd processes.
 type Farm struct {
 	Nodes []*Node
 	cfg   Config
+	token string // with which nodes become members; "": not made yet
 }
 
 // A Node is one p2pd process.
@@ -51,6 +56,7 @@ type Node struct {
 	program string
 	dir     string
 	env     []string
+	secret  string // lets clients of the admin API change the farm
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -85,7 +91,7 @@ func Start(ctx context.Context, cfg Config) (*Farm, error) {
 	for i := range cfg.Nodes {
 		n, err := f.node(i, seeds)
 		if err == nil {
-			err = n.Start()
+			err = f.admit(ctx, n)
 		}
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
@@ -111,24 +117,33 @@ func (f *Farm) node(i int, seeds []string) (*Node, error) {
 	if len(f.cfg.Zones) > 0 {
 		zone = f.cfg.Zones[i%len(f.cfg.Zones)]
 	}
+	mode := "auto"
+	if f.cfg.NoTrust {
+		mode = "none"
+	}
+	secretFile := filepath.Join(dir, "admin-token")
+	secret, err := adminToken(secretFile)
+	if err != nil {
+		return nil, err
+	}
 	text := fmt.Sprintf(`data_dir: %s
 zone: %q
 registry: {listen: %q}
 peer: {listen: %q}
 gossip: {listen: %q}
-admin: {listen: %q, socket: %q}
+admin: {listen: %q, socket: "", token_file: %q}
 join: ["%s"]
-trust: {mode: none}
+trust: {mode: %s}
 upstreams: {docker.io: {url: %q}}
 %s
-`, dir, zone, at(registryPort), at(peerPort), at(gossipPort), at(adminPort), "",
-		strings.Join(seeds, `", "`), f.cfg.Upstream, f.cfg.Extra)
+`, dir, zone, at(registryPort), at(peerPort), at(gossipPort), at(adminPort), secretFile,
+		strings.Join(seeds, `", "`), mode, f.cfg.Upstream, f.cfg.Extra)
 	if err := os.WriteFile(filepath.Join(dir, "p2pd.yaml"), []byte(text), 0o644); err != nil {
 		return nil, err
 	}
 	n := &Node{
 		Host: host, Registry: "http://" + at(registryPort), Admin: "http://" + at(adminPort),
-		Log: filepath.Join(dir, "log"), program: f.cfg.Program, dir: dir,
+		Log: filepath.Join(dir, "log"), program: f.cfg.Program, dir: dir, secret: secret,
 		env: append(os.Environ(), "P2PD_CACHE_MIN_FREE=1MiB", "P2PD_HOSTED_MIN_FREE=1MiB"), // the machine may be nearly full
 	}
 	for k, v := range f.cfg.Env {
@@ -138,14 +153,17 @@ upstreams: {docker.io: {url: %q}}
 }
 
 // Start starts the process, for the first time or again.
-func (n *Node) Start() error {
+func (n *Node) Start() error { return n.start() }
+
+// start starts the process with env on top of its environment.
+func (n *Node) start(env ...string) error {
 	log, err := os.OpenFile(n.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(n.program, "--config", filepath.Join(n.dir, "p2pd.yaml"))
-	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, n.env
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, slices.Concat(n.env, env)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start p2pd: %w", err)

@@ -158,6 +158,7 @@ type Question struct {
 	//	*Question_Join_
 	//	*Question_Renewal_
 	//	*Question_Look_
+	//	*Question_Serve_
 	Kind          isQuestion_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -227,6 +228,15 @@ func (x *Question) GetLook() *Question_Look {
 	return nil
 }
 
+func (x *Question) GetServe() *Question_Serve {
+	if x != nil {
+		if x, ok := x.Kind.(*Question_Serve_); ok {
+			return x.Serve
+		}
+	}
+	return nil
+}
+
 type isQuestion_Kind interface {
 	isQuestion_Kind()
 }
@@ -243,11 +253,17 @@ type Question_Look_ struct {
 	Look *Question_Look `protobuf:"bytes,3,opt,name=look,proto3,oneof"`
 }
 
+type Question_Serve_ struct {
+	Serve *Question_Serve `protobuf:"bytes,4,opt,name=serve,proto3,oneof"`
+}
+
 func (*Question_Join_) isQuestion_Kind() {}
 
 func (*Question_Renewal_) isQuestion_Kind() {}
 
 func (*Question_Look_) isQuestion_Kind() {}
+
+func (*Question_Serve_) isQuestion_Kind() {}
 
 // Answer is the answer to a Question.
 type Answer struct {
@@ -1113,6 +1129,7 @@ type NodeRecord struct {
 	KeySha256     []byte                 `protobuf:"bytes,1,opt,name=key_sha256,json=keySha256,proto3" json:"key_sha256,omitempty"` // of its public key
 	Joined        int64                  `protobuf:"varint,2,opt,name=joined,proto3" json:"joined,omitempty"`                       // nanoseconds of the Unix time
 	Token         string                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`                          // id of the one that it joined with last
+	Ends          int64                  `protobuf:"varint,4,opt,name=ends,proto3" json:"ends,omitempty"`                           // nanoseconds of the Unix time: when its certificates have run out, but for such as were made
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1166,6 +1183,13 @@ func (x *NodeRecord) GetToken() string {
 		return x.Token
 	}
 	return ""
+}
+
+func (x *NodeRecord) GetEnds() int64 {
+	if x != nil {
+		return x.Ends
+	}
+	return 0
 }
 
 // Copy is what a voter keeps on its disk of the catalog, so that it can renew certificates when there is no quorum.
@@ -1348,6 +1372,52 @@ func (*Question_Look) Descriptor() ([]byte, []int) {
 	return file_proto_trust_trust_proto_rawDescGZIP(), []int{0, 2}
 }
 
+// Serve asks for a certificate that a registry shows to its clients. It is answered to the member that calls, and not
+// at join doors.
+type Question_Serve struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // certificate request, DER, with the names of the registry
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Question_Serve) Reset() {
+	*x = Question_Serve{}
+	mi := &file_proto_trust_trust_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Question_Serve) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Question_Serve) ProtoMessage() {}
+
+func (x *Question_Serve) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_trust_trust_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Question_Serve.ProtoReflect.Descriptor instead.
+func (*Question_Serve) Descriptor() ([]byte, []int) {
+	return file_proto_trust_trust_proto_rawDescGZIP(), []int{0, 3}
+}
+
+func (x *Question_Serve) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 type Copy_Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1358,7 +1428,7 @@ type Copy_Node struct {
 
 func (x *Copy_Node) Reset() {
 	*x = Copy_Node{}
-	mi := &file_proto_trust_trust_proto_msgTypes[21]
+	mi := &file_proto_trust_trust_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1440,7 @@ func (x *Copy_Node) String() string {
 func (*Copy_Node) ProtoMessage() {}
 
 func (x *Copy_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_trust_trust_proto_msgTypes[21]
+	mi := &file_proto_trust_trust_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,17 +1474,20 @@ var File_proto_trust_trust_proto protoreflect.FileDescriptor
 
 const file_proto_trust_trust_proto_rawDesc = "" +
 	"\n" +
-	"\x17proto/trust/trust.proto\x12\x0epullonce.trust\"\x9f\x02\n" +
+	"\x17proto/trust/trust.proto\x12\x0epullonce.trust\"\xfa\x02\n" +
 	"\bQuestion\x123\n" +
 	"\x04join\x18\x01 \x01(\v2\x1d.pullonce.trust.Question.JoinH\x00R\x04join\x12<\n" +
 	"\arenewal\x18\x02 \x01(\v2 .pullonce.trust.Question.RenewalH\x00R\arenewal\x123\n" +
-	"\x04look\x18\x03 \x01(\v2\x1d.pullonce.trust.Question.LookH\x00R\x04look\x1a6\n" +
+	"\x04look\x18\x03 \x01(\v2\x1d.pullonce.trust.Question.LookH\x00R\x04look\x126\n" +
+	"\x05serve\x18\x04 \x01(\v2\x1e.pullonce.trust.Question.ServeH\x00R\x05serve\x1a6\n" +
 	"\x04Join\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\fR\arequest\x1a#\n" +
 	"\aRenewal\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x1a\x06\n" +
-	"\x04LookB\x06\n" +
+	"\x04Look\x1a!\n" +
+	"\x05Serve\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\fR\arequestB\x06\n" +
 	"\x04kind\"l\n" +
 	"\x06Answer\x12.\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x16.pullonce.trust.StatusR\x06status\x12\x14\n" +
@@ -1481,13 +1554,14 @@ const file_proto_trust_trust_proto_rawDesc = "" +
 	"\x04uses\x18\x04 \x01(\rR\x04uses\x12\x12\n" +
 	"\x04used\x18\x05 \x01(\rR\x04used\x12\x1b\n" +
 	"\tlast_node\x18\x06 \x01(\tR\blastNode\x12\x19\n" +
-	"\blast_key\x18\a \x01(\fR\alastKey\"Y\n" +
+	"\blast_key\x18\a \x01(\fR\alastKey\"m\n" +
 	"\n" +
 	"NodeRecord\x12\x1d\n" +
 	"\n" +
 	"key_sha256\x18\x01 \x01(\fR\tkeySha256\x12\x16\n" +
 	"\x06joined\x18\x02 \x01(\x03R\x06joined\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\tR\x05token\"n\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x12\x12\n" +
+	"\x04ends\x18\x04 \x01(\x03R\x04ends\"n\n" +
 	"\x04Copy\x12/\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x19.pullonce.trust.Copy.NodeR\x05nodes\x1a5\n" +
 	"\x04Node\x12\x0e\n" +
@@ -1526,7 +1600,7 @@ func file_proto_trust_trust_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_trust_trust_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_trust_trust_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_proto_trust_trust_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_proto_trust_trust_proto_goTypes = []any{
 	(Status)(0),              // 0: pullonce.trust.Status
 	(Rotation_Step)(0),       // 1: pullonce.trust.Rotation.Step
@@ -1551,34 +1625,36 @@ var file_proto_trust_trust_proto_goTypes = []any{
 	(*Question_Join)(nil),    // 20: pullonce.trust.Question.Join
 	(*Question_Renewal)(nil), // 21: pullonce.trust.Question.Renewal
 	(*Question_Look)(nil),    // 22: pullonce.trust.Question.Look
-	(*Copy_Node)(nil),        // 23: pullonce.trust.Copy.Node
+	(*Question_Serve)(nil),   // 23: pullonce.trust.Question.Serve
+	(*Copy_Node)(nil),        // 24: pullonce.trust.Copy.Node
 }
 var file_proto_trust_trust_proto_depIdxs = []int32{
 	20, // 0: pullonce.trust.Question.join:type_name -> pullonce.trust.Question.Join
 	21, // 1: pullonce.trust.Question.renewal:type_name -> pullonce.trust.Question.Renewal
 	22, // 2: pullonce.trust.Question.look:type_name -> pullonce.trust.Question.Look
-	0,  // 3: pullonce.trust.Answer.status:type_name -> pullonce.trust.Status
-	7,  // 4: pullonce.trust.Grant.state:type_name -> pullonce.trust.StateReply
-	2,  // 5: pullonce.trust.SignRequest.question:type_name -> pullonce.trust.Question
-	12, // 6: pullonce.trust.StateReply.revoked:type_name -> pullonce.trust.Revocation
-	14, // 7: pullonce.trust.Book.authorities:type_name -> pullonce.trust.Authority
-	12, // 8: pullonce.trust.Book.revoked:type_name -> pullonce.trust.Revocation
-	16, // 9: pullonce.trust.Book.rotation:type_name -> pullonce.trust.Rotation
-	1,  // 10: pullonce.trust.Rotation.step:type_name -> pullonce.trust.Rotation.Step
-	23, // 11: pullonce.trust.Copy.nodes:type_name -> pullonce.trust.Copy.Node
-	5,  // 12: pullonce.trust.Trust.Sign:input_type -> pullonce.trust.SignRequest
-	6,  // 13: pullonce.trust.Trust.State:input_type -> pullonce.trust.StateRequest
-	8,  // 14: pullonce.trust.Trust.Seal:input_type -> pullonce.trust.SealRequest
-	10, // 15: pullonce.trust.Trust.Nudge:input_type -> pullonce.trust.NudgeRequest
-	3,  // 16: pullonce.trust.Trust.Sign:output_type -> pullonce.trust.Answer
-	7,  // 17: pullonce.trust.Trust.State:output_type -> pullonce.trust.StateReply
-	9,  // 18: pullonce.trust.Trust.Seal:output_type -> pullonce.trust.SealReply
-	11, // 19: pullonce.trust.Trust.Nudge:output_type -> pullonce.trust.NudgeReply
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	23, // 3: pullonce.trust.Question.serve:type_name -> pullonce.trust.Question.Serve
+	0,  // 4: pullonce.trust.Answer.status:type_name -> pullonce.trust.Status
+	7,  // 5: pullonce.trust.Grant.state:type_name -> pullonce.trust.StateReply
+	2,  // 6: pullonce.trust.SignRequest.question:type_name -> pullonce.trust.Question
+	12, // 7: pullonce.trust.StateReply.revoked:type_name -> pullonce.trust.Revocation
+	14, // 8: pullonce.trust.Book.authorities:type_name -> pullonce.trust.Authority
+	12, // 9: pullonce.trust.Book.revoked:type_name -> pullonce.trust.Revocation
+	16, // 10: pullonce.trust.Book.rotation:type_name -> pullonce.trust.Rotation
+	1,  // 11: pullonce.trust.Rotation.step:type_name -> pullonce.trust.Rotation.Step
+	24, // 12: pullonce.trust.Copy.nodes:type_name -> pullonce.trust.Copy.Node
+	5,  // 13: pullonce.trust.Trust.Sign:input_type -> pullonce.trust.SignRequest
+	6,  // 14: pullonce.trust.Trust.State:input_type -> pullonce.trust.StateRequest
+	8,  // 15: pullonce.trust.Trust.Seal:input_type -> pullonce.trust.SealRequest
+	10, // 16: pullonce.trust.Trust.Nudge:input_type -> pullonce.trust.NudgeRequest
+	3,  // 17: pullonce.trust.Trust.Sign:output_type -> pullonce.trust.Answer
+	7,  // 18: pullonce.trust.Trust.State:output_type -> pullonce.trust.StateReply
+	9,  // 19: pullonce.trust.Trust.Seal:output_type -> pullonce.trust.SealReply
+	11, // 20: pullonce.trust.Trust.Nudge:output_type -> pullonce.trust.NudgeReply
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_proto_trust_trust_proto_init() }
@@ -1590,6 +1666,7 @@ func file_proto_trust_trust_proto_init() {
 		(*Question_Join_)(nil),
 		(*Question_Renewal_)(nil),
 		(*Question_Look_)(nil),
+		(*Question_Serve_)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1597,7 +1674,7 @@ func file_proto_trust_trust_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_trust_trust_proto_rawDesc), len(file_proto_trust_trust_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

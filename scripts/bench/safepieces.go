@@ -58,11 +58,15 @@ func (n *safeNode) neighbour(ctx context.Context, c transferpb.TransferClient) (
 	return list, err
 }
 
+// mostAbsent is how often the holder may have left the swarm before a piece comes: it does so after a moment in which it
+// sends nothing.
+const mostAbsent = 5
+
 // piece asks for a piece until the holder has a place for it.
 func (n *safeNode) piece(ctx context.Context, conn grpc.ClientConnInterface, list *piece.List, i int) error {
 	id := list.ID()
 	q := &transferpb.PieceRequest{Digest: n.cfg.Digest, List: id[:], Piece: int32(i), Node: n.cfg.Node, Lone: true}
-	for {
+	for absent := 0; ; {
 		head := &transferpb.PieceReply{}
 		reply := &bulk.Message{Head: head}
 		if err := conn.Invoke(ctx, transferpb.Transfer_Piece_FullMethodName, q, reply); err != nil {
@@ -74,6 +78,11 @@ func (n *safeNode) piece(ctx context.Context, conn grpc.ClientConnInterface, lis
 		switch {
 		case head.GetStatus() == transferpb.PieceReply_STATUS_BUSY:
 			time.Sleep(time.Millisecond)
+		case head.GetStatus() == transferpb.PieceReply_STATUS_ABSENT && absent < mostAbsent:
+			absent++
+			if _, err := n.neighbour(ctx, transferpb.NewTransferClient(conn)); err != nil {
+				return err
+			}
 		case head.GetStatus() != transferpb.PieceReply_STATUS_OK || got != want:
 			return fmt.Errorf("piece %d: %v, %d bytes; want %d", i, head.GetStatus(), got, want)
 		default:

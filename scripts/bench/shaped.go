@@ -46,7 +46,8 @@ func (b *bench) shapedFarm(ctx context.Context, have ...*images.Image) (_ *shape
 	if err != nil {
 		return nil, err
 	}
-	f := &shapedFarm{Farm: net, bench: b}
+	// Without trust, as all these figures were ever taken; what trust costs has a figure of its own.
+	f := &shapedFarm{Farm: net, bench: b, env: []string{withoutTrust}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, net.Close())

@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/pullonce/pullonce/adminapi"
@@ -42,7 +43,8 @@ func startFarm(ctx context.Context, o options, dir string, s settings, say io.Wr
 	return f, f.settle(ctx)
 }
 
-// add starts one more host, which looks for the others by way of the first that runs.
+// add starts one more host. The first one founds the farm; others look for it by way of the first that runs, and join with
+// a token of its.
 func (f *farm) add(ctx context.Context) (*host, error) {
 	f.started++
 	ip := loopback(f.started)
@@ -58,10 +60,18 @@ func (f *farm) add(ctx context.Context) (*host, error) {
 		h.name = h.registry
 	}
 	var seeds []string
+	var token string
 	if len(f.hosts) > 0 {
 		seeds = []string{f.hosts[0].gossip}
+		err := f.await(ctx, "a token for host "+strconv.Itoa(f.started), func(ctx context.Context) (err error) {
+			token, err = f.hosts[0].token(ctx)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	if err := h.start(ctx, f.p2pd, h.config(seeds, f.settings)); err != nil {
+	if err := h.start(ctx, f.p2pd, h.config(seeds, token, f.settings)); err != nil {
 		return nil, err
 	}
 	f.hosts = append(f.hosts, h)

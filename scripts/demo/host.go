@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +23,7 @@ type host struct {
 	dir                             string
 	registry, peer, gossip, adminAt string
 	admin                           *adminapi.Client
+	secret                          string // lets admin change the farm
 	log                             string // path
 
 	process *exec.Cmd
@@ -61,9 +63,13 @@ func newHost(ip, dir string, anyPorts bool) (*host, error) {
 		held = append(held, l)
 		*want.address = l.Addr().String()
 	}
-	var err error
-	h.admin, err = adminapi.NewClient("http://" + h.adminAt)
-	return h, err
+	admin, err := adminapi.NewClient("http://" + h.adminAt)
+	if err != nil {
+		return nil, err
+	}
+	h.secret = rand.Text()
+	h.admin = admin.WithToken(h.secret)
+	return h, nil
 }
 
 func listen(ip, port string, anyPort bool) (net.Listener, error) {
@@ -82,17 +88,21 @@ type settings struct {
 	hosted     bool // the farm has its own images, and reaches no upstream
 }
 
-// config is the node's configuration file.
-func (h *host) config(seeds []string, s settings) string {
+// secretFile is where the node reads what lets others change the farm over HTTP.
+func (h *host) secretFile() string { return filepath.Join(h.dir, "admin-token") }
+
+// config is the node's configuration file. A node with seeds joins their farm by a token, one without founds a farm.
+func (h *host) config(seeds []string, token string, s settings) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }
 	p("data_dir: %q", filepath.Join(h.dir, "data"))
 	p("registry: {listen: %q, shutdown_grace: 1s}", h.registry)
 	p("peer:     {listen: %q}", h.peer)
 	p("gossip:   {listen: %q}", h.gossip)
-	p("admin:    {listen: %q, socket: %q}", h.adminAt, "")
+	p("admin:    {listen: %q, socket: %q, token_file: %q}", h.adminAt, "", h.secretFile())
 	if len(seeds) > 0 {
 		p("join: [%q]", strings.Join(seeds, `", "`))
+		p("trust: {token: %q}", token)
 	}
 	p("cache: {max_size: %d, min_free: 1MiB}", s.cacheBytes)
 	if s.upstream != "" {
@@ -111,7 +121,7 @@ func (h *host) start(ctx context.Context, program, config string) error {
 		return err
 	}
 	file := filepath.Join(h.dir, "p2pd.yaml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(file, []byte(config), 0o600), os.WriteFile(h.secretFile(), []byte(h.secret), 0o600)); err != nil {
 		return err
 	}
 	log, err := os.Create(h.log)
@@ -207,6 +217,15 @@ func (h *host) placed(ctx context.Context) (adminapi.NodeStatus, error) {
 		err = fmt.Errorf("the node of %s, which is %s, has no place in its ring", h.name, s.State)
 	}
 	return s, err
+}
+
+// token has the node make a token for one node more.
+func (h *host) token(ctx context.Context) (string, error) {
+	t, err := h.admin.CreateToken(ctx, settleTime, 1)
+	if err != nil {
+		return "", fmt.Errorf("get a token from the node of %s: %w", h.name, err)
+	}
+	return t.Token, nil
 }
 
 // status is the node's view of itself.
