@@ -15,7 +15,7 @@ func digestOf(sum hash.Hash) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum.Sum(nil)) + ":"
 }
 
-// backup streams the catalog. A connection that ends before the trailer tells that it is not whole.
+// backup streams the catalog, with all hosted names and the sealed secrets of the farm's trust. A connection that ends before the trailer tells that it is not whole.
 func (h *Handler) backup(c Catalog) route {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		select {

@@ -33,6 +33,7 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	c.sign(req)
 	res, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -113,9 +114,7 @@ func (c *Client) post(ctx context.Context, path string, body io.Reader, size int
 	if err != nil {
 		return err
 	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
+	c.sign(req)
 	sent := &source{reader: body}
 	if body != nil {
 		req.Body, req.ContentLength = io.NopCloser(sent), size

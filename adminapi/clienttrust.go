@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -9,11 +10,19 @@ import (
 	"time"
 )
 
-// WithToken is a client that says the admin token of the node where it changes something, which nodes ask for over HTTP.
+// WithToken is a client that says the admin token of the node where it changes something or backs the catalog up, which
+// nodes ask for over HTTP.
 func (c *Client) WithToken(token string) *Client {
 	other := *c
 	other.token = token
 	return &other
+}
+
+// sign puts the admin token into a request.
+func (c *Client) sign(r *http.Request) {
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
 }
 
 // Loopback tells whether what the client sends stays on this host.
@@ -34,6 +43,13 @@ func (c *Client) Trust(ctx context.Context, timeout time.Duration) (TrustStatus,
 	var s TrustStatus
 	err := c.get(ctx, trustPath, timeout, &s, &s.SchemaVersion)
 	return s, err
+}
+
+// FarmCA asks for the certificates of the farm's CA, which clients of the farm's registries beyond their own host trust.
+func (c *Client) FarmCA(ctx context.Context, timeout time.Duration) (FarmCA, error) {
+	var ca FarmCA
+	err := c.get(ctx, caPath, timeout, &ca, &ca.SchemaVersion)
+	return ca, err
 }
 
 // Tokens asks for the join tokens of the farm.

@@ -45,6 +45,7 @@ type Handler struct {
 type endpoint struct {
 	post   bool // it changes the farm: by POST alone
 	body   bool // it takes a body
+	secret bool // what it tells is for those who may change the farm
 	answer route
 	change route // what answers a POST, when answer is for what can be read
 }
@@ -128,18 +129,20 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 
 // admit refuses requests that are none for that endpoint.
 func (h *Handler) admit(e endpoint, w http.ResponseWriter, r *http.Request) error {
-	switch reads := r.Method == http.MethodGet || r.Method == http.MethodHead; {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	guarded := (e.post || e.secret) && !h.cfg.UnixSocket
+	switch {
 	case !e.post && !reads:
 		w.Header().Set("Allow", allowed(e))
 		return &AnswerError{http.StatusMethodNotAllowed, codeMethod, "this endpoint can only be read"}
 	case e.post && r.Method != http.MethodPost:
 		w.Header().Set("Allow", "POST")
 		return &AnswerError{http.StatusMethodNotAllowed, codeMethod, "this endpoint takes POST"}
-	case e.post && !h.cfg.UnixSocket && h.tries == nil:
-		return &AnswerError{http.StatusForbidden, codeForbidden, h.socketOnly()}
+	case guarded && h.tries == nil:
+		return &AnswerError{http.StatusForbidden, codeForbidden, h.socketOnly(e)}
 	case !e.body && r.ContentLength != 0:
 		return &AnswerError{http.StatusBadRequest, codeBadRequest, "a request here has no body"}
-	case e.post && !h.cfg.UnixSocket:
+	case guarded:
 		return h.tries.admit(w, r)
 	}
 	return nil
@@ -152,12 +155,16 @@ func allowed(e endpoint) string {
 	return "GET, HEAD"
 }
 
-// socketOnly says where the farm can be changed: whoever may open the socket's file may do it.
-func (h *Handler) socketOnly() string {
-	if h.cfg.Socket == "" {
-		return "the farm is changed over the node's unix socket only (admin.socket in its configuration)"
+// socketOnly says where the farm can be changed, and its secrets be read: whoever may open the socket's file may do it.
+func (h *Handler) socketOnly(e endpoint) string {
+	what := "the farm is changed"
+	if e.secret {
+		what = "what holds the farm's secrets is given"
 	}
-	return fmt.Sprintf("the farm is changed over the node's unix socket only: %s", h.cfg.Socket)
+	if h.cfg.Socket == "" {
+		return what + " over the node's unix socket only (admin.socket in its configuration)"
+	}
+	return fmt.Sprintf("%s over the node's unix socket only: %s", what, h.cfg.Socket)
 }
 
 // refuseBody keeps the server from waiting for a body that nobody reads.

@@ -23,7 +23,7 @@ const (
 func (h *Handler) catalogRoutes(c Catalog) map[string]endpoint {
 	return map[string]endpoint{
 		"/v1/catalog": {answer: h.catalogStatus(c)},
-		backupPath:    {answer: h.backup(c)},
+		backupPath:    {secret: true, answer: h.backup(c)},
 		restorePath: {post: true, body: true, answer: h.replace(c, func(ctx context.Context, r *http.Request, force bool) error {
 			return c.Restore(ctx, r.Body, force)
 		})},

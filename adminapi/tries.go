@@ -38,11 +38,11 @@ func newTries(token string) *tries {
 // admit is nil for a request with the right token.
 func (t *tries) admit(w http.ResponseWriter, r *http.Request) error {
 	if from, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !plain(from.Addr()).IsLoopback() {
-		return &AnswerError{http.StatusForbidden, codeForbidden, "over HTTP the farm is changed from the node's own host only: the token is not encrypted"}
+		return &AnswerError{http.StatusForbidden, codeForbidden, "over HTTP this is for the node's own host only: the admin token is not encrypted"}
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return unauthorized(w, "a POST over HTTP needs the admin token: Authorization: Bearer TOKEN")
+		return unauthorized(w, "over HTTP this needs the admin token: Authorization: Bearer TOKEN")
 	}
 	select {
 	case t.queue <- struct{}{}:

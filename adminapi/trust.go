@@ -10,11 +10,13 @@ import (
 )
 
 // Trust is what the door asks of the farm's trust, by way of the node behind it. A Farm that is one too has the endpoints
-// for it. Its methods may be called at once and return soon after ctx is done. All but TrustStatus and Tokens change the
+// for it. Its methods may be called at once and return soon after ctx is done. All but TrustStatus, FarmCA and Tokens change the
 // farm; their errors are ErrTrustMode, ErrUnknown and ErrNoQuorum, or say what is wrong.
 type Trust interface {
 	// TrustStatus is the node's own part. It asks nobody.
 	TrustStatus(ctx context.Context) (TrustPart, error)
+	// FarmCA is the certificates of the farm's CA, PEM. It asks nobody. ErrTrustMode, ErrUnknown.
+	FarmCA(ctx context.Context) (string, error)
 	// CreateToken makes a join token that so many nodes may use within ttl.
 	CreateToken(ctx context.Context, ttl time.Duration, uses int) (NewToken, error)
 	// Tokens lists the tokens that are good still.
@@ -32,7 +34,7 @@ type Trust interface {
 var (
 	// ErrTrustMode: the farm's trust mode has no such thing.
 	ErrTrustMode = errors.New("not with this trust mode")
-	// ErrUnknown: there is no token, or no node, of that id.
+	// ErrUnknown: there is no token, or no node, of that id, or the node knows no CA yet.
 	ErrUnknown = errors.New("unknown")
 )
 
@@ -53,6 +55,12 @@ type TrustStatus struct {
 	SchemaVersion int    `json:"schema_version"`
 	Self          string `json:"self"` // id of the node
 	TrustPart
+}
+
+// FarmCA is the farm's CA for those who are to trust it.
+type FarmCA struct {
+	SchemaVersion int    `json:"schema_version"`
+	PEM           string `json:"pem"` // one or several certificates
 }
 
 // TokenInfo is a join token without its secret.

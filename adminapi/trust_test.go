@@ -48,6 +48,13 @@ func (f *trustFarm) do(ctx context.Context, what string) error {
 
 func (f *trustFarm) TrustStatus(context.Context) (adminapi.TrustPart, error) { return f.part, nil }
 
+func (f *trustFarm) FarmCA(context.Context) (string, error) {
+	if f.part.CA == "" {
+		return "", adminapi.ErrUnknown
+	}
+	return "-----BEGIN CERTIFICATE-----\n" + f.part.CA, nil
+}
+
 func (f *trustFarm) CreateToken(ctx context.Context, ttl time.Duration, uses int) (adminapi.NewToken, error) {
 	t := adminapi.NewToken{Token: secret, TokenInfo: adminapi.TokenInfo{ID: "id1", Uses: uses}}
 	return t, f.do(ctx, fmt.Sprint("create ", ttl, " ", uses))
@@ -328,4 +335,76 @@ func TestTheFarmsTrustIsSummedUpAndWarnedOf(t *testing.T) {
 	if err != nil || s.Trust != nil {
 		t.Errorf("a farm that does not say: %+v, %v; want nothing", s.Trust, err)
 	}
+}
+
+// A backup has all hosted names and the farm's sealed secrets: over HTTP it is for who may change the farm.
+func TestABackupIsForWhoMayChangeTheFarm(t *testing.T) {
+	f := &catalogFarm{farm: newFarm(member{id: "a"}), backup: []byte("secret")}
+	cfg := adminapi.Default()
+	cfg.Listen = []string{"127.0.0.1:5080"}
+	without := adminapi.New(cfg, f, nil, slog.New(slog.DiscardHandler))
+	cfg.Token = "a-token-that-nobody-guesses"
+	with := adminapi.New(cfg, f, nil, slog.New(slog.DiscardHandler))
+	head := func(r *http.Request) { r.Method = http.MethodHead }
+	says := func(token, from string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.RemoteAddr = from
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+		}
+	}
+	const here, there = "127.0.0.1:40000", "10.0.0.9:40000"
+	for _, row := range []struct {
+		name   string
+		h      *adminapi.Handler
+		how    func(*http.Request)
+		status int
+	}{
+		{"without a token on the node", without, says("", here), http.StatusForbidden},
+		{"with a token that the node has not", without, says(cfg.Token, here), http.StatusForbidden},
+		{"HEAD", without, head, http.StatusForbidden},
+		{"without the token", with, says("", here), http.StatusUnauthorized},
+		{"with a wrong token", with, says("another-token-than-that", here), http.StatusUnauthorized},
+		{"from another host", with, says(cfg.Token, there), http.StatusForbidden},
+		{"with the token", with, says(cfg.Token, here), http.StatusOK},
+		{"over the socket", socketDoor(f), says("", ""), http.StatusOK},
+	} {
+		w := get(row.h, "/v1/catalog/backup", row.how)
+		if w.Code != row.status || (row.status == http.StatusOK) != strings.Contains(w.Body.String(), "secret") {
+			t.Errorf("a backup %s: %d %.100s; want %d", row.name, w.Code, w.Body, row.status)
+		}
+	}
+	// What else is read stays open.
+	for _, path := range []string{"/v1/catalog", "/v1/status", "/v1/node", "/v1/members"} {
+		if w := get(with, path, says("", here)); w.Code != http.StatusOK {
+			t.Errorf("GET %s without the token = %d; want 200", path, w.Code)
+		}
+	}
+	server := httptest.NewServer(with)
+	defer server.Close()
+	c, err := adminapi.NewClient(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := c.Backup(t.Context(), &out); err == nil || out.Len() > 0 {
+		t.Errorf("Backup() without the token = %v with %d bytes; want a refusal", err, out.Len())
+	}
+	if _, err := c.WithToken(cfg.Token).Backup(t.Context(), &out); err != nil || out.String() != "secret" {
+		t.Errorf("Backup() with the token = %v, %q; want it", err, out.String())
+	}
+}
+
+func TestTheFarmsCAIsNoSecret(t *testing.T) {
+	f := newTrustFarm()
+	w := get(loopback(f), "/v1/trust/ca", nil)
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"pem": "-----BEGIN CERTIFICATE-----\nab"`) {
+		t.Errorf("GET /v1/trust/ca = %d %s; want the certificate", w.Code, w.Body)
+	}
+	if ca, err := onSocket(t, f).FarmCA(t.Context(), time.Second); err != nil || !strings.HasSuffix(ca.PEM, "\nab") {
+		t.Errorf("FarmCA() = %+v, %v; want the certificate", ca, err)
+	}
+	f.part.CA = ""
+	wantError(t, "without a CA", get(loopback(f), "/v1/trust/ca", nil), http.StatusNotFound, "unknown")
 }

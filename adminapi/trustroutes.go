@@ -18,6 +18,7 @@ const maxSteering = 16
 
 const (
 	trustPath       = "/v1/trust"
+	caPath          = "/v1/trust/ca"
 	tokensPath      = "/v1/trust/tokens"
 	dropTokenPath   = "/v1/trust/tokens/revoke"
 	revokeNodePath  = "/v1/trust/nodes/revoke"
@@ -31,6 +32,7 @@ func (h *Handler) trustRoutes(t Trust) map[string]endpoint {
 	sendTokens := func(ctx context.Context, w http.ResponseWriter) error { return sendTokens(ctx, w, t) }
 	return map[string]endpoint{
 		trustPath:       {answer: h.asked(sendTrust)},
+		caPath:          {answer: h.asked(func(ctx context.Context, w http.ResponseWriter) error { return sendCA(ctx, w, t) })},
 		tokensPath:      {answer: h.asked(sendTokens), change: h.createToken(t)},
 		dropTokenPath:   {post: true, answer: h.steer(tokenID, t.DropToken, sendTokens)},
 		revokeNodePath:  {post: true, answer: h.steer(nodeID, t.RevokeNode, sendTrust)},
@@ -61,6 +63,16 @@ func (h *Handler) sendTrust(ctx context.Context, w http.ResponseWriter, t Trust)
 	}
 	extend(w, writeTimeout)
 	writeJSON(w, http.StatusOK, TrustStatus{SchemaVersion, n.ID, part.finished()})
+	return nil
+}
+
+func sendCA(ctx context.Context, w http.ResponseWriter, t Trust) error {
+	pem, err := t.FarmCA(ctx)
+	if err != nil {
+		return fmt.Errorf("certificates of the farm's CA: %w", err)
+	}
+	extend(w, writeTimeout)
+	writeJSON(w, http.StatusOK, FarmCA{SchemaVersion, pem})
 	return nil
 }
 

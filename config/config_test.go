@@ -236,11 +236,11 @@ func TestNodesKnowEachOtherByCertificatesUnlessItIsSaidOtherwise(t *testing.T) {
 }
 
 func TestTheFilesOfASitesCAAreAllNeededAndOnlyWithThatMode(t *testing.T) {
-	any := file(t, "x")
-	all := "ca_file: " + any + ", cert_file: " + any + ", key_file: " + any + ", gossip_key_file: " + any
+	full := file(t, "x")
+	all := "ca_file: " + full + ", cert_file: " + full + ", key_file: " + full + ", gossip_key_file: " + full
 	load(t, config.Sources{File: file(t, "trust: {mode: files, "+all+"}")})
 	for text, want := range map[string]string{
-		"trust: {mode: files, ca_file: " + any + "}":              "trust.cert_file: is missing",
+		"trust: {mode: files, ca_file: " + full + "}":             "trust.cert_file: is missing",
 		"trust: {" + all + "}":                                    "trust.key_file: is for trust.mode files",
 		"trust: {mode: none, token: t}":                           "trust.token: is for trust.mode auto",
 		"trust: {mode: files, token_file: /nowhere, " + all + "}": "trust.token_file: is for trust.mode auto",

@@ -67,7 +67,8 @@ func Keys() []Key {
 }
 
 func keyTable() []key {
-	table := append(nodeKeys(), hostedKeys()...)
+	table := append(nodeKeys(), trustKeys()...)
+	table = append(table, hostedKeys()...)
 	table = withDoors(table)
 	table = append(table, cacheKeys()...)
 	table = append(table, fetchKeys()...)
@@ -129,6 +130,11 @@ func nodeKeys() []key {
 		many("join", "join", "none: a farm of one that others can join", "host:port", seedAddress,
 			"Seeds: nodes to ask for the farm. They are asked for as long as none answers. This node may be among them.",
 			func(c *Config) *[]string { return &c.Join }),
+	}
+}
+
+func trustKeys() []key {
+	return []key{
 		one("trust.mode", "trust", "auto", "auto, files or none", oneOf("auto", "files", "none"),
 			"How nodes know each other. auto: by certificates of the farm's own CA, which its first node makes. files: by certificates of yours. none: not at all, whoever reaches the addresses for peers and gossip is a member.",
 			func(c *Config) *string { return &c.Trust.Mode }),

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/pullonce/pullonce/access"
@@ -28,7 +29,12 @@ func forCaller[T any](ctx context.Context, n *Node, repo oci.Repository, p probe
 		defer n.lookAfter(ctx, repo, p)
 	}
 	switch {
-	case n.upstreams.shared(repo) || known && s.Public:
+	case n.upstreams.shared(repo):
+		if v, err := do(); !refused(err) {
+			return v, err
+		}
+		// The farm itself may not read it: the client may.
+	case known && s.Public:
 		return do()
 	case !known:
 		return forFirst(ctx, n, repo, p, do, drop)
@@ -173,7 +179,8 @@ func verdictFrom(err error) (access.Verdict, error) {
 	return 0, err
 }
 
-// unauthorized asks a client for credentials in the upstream's own words.
+// unauthorized asks a client for credentials in the upstream's own words. One that has brought a token is told that it
+// needs another: some ask for the same one again and again else (RFC 6750, section 3.1).
 func (n *Node) unauthorized(ctx context.Context, repo oci.Repository) error {
 	client, err := n.upstreams.of(repo)
 	if err != nil {
@@ -183,6 +190,9 @@ func (n *Node) unauthorized(ctx context.Context, repo oci.Repository) error {
 	if challenge == "" {
 		_, _ = n.flights.do(ctx, "ping "+repo.Upstream, func(ctx context.Context) (any, error) { return nil, client.Ping(ctx) })
 		challenge = client.Challenge(repo.Path)
+	}
+	if challenge != "" && strings.HasPrefix(string(access.CallerOf(ctx).Authorization), "Bearer ") {
+		challenge += `,error="insufficient_scope"`
 	}
 	return &access.UnauthorizedError{Challenge: challenge}
 }

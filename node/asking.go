@@ -46,7 +46,7 @@ func (u *upstreams) ask(ctx context.Context, repo oci.Repository, counted bool, 
 			u.rights.drop(repo, who.right)
 		case missing(err) && u.settled(repo):
 			return err
-		case !missing(err) && !refused(err) && !limited(err):
+		case ctx.Err() != nil || !missing(err) && !refused(err) && !limited(err):
 			return err
 		}
 	}

@@ -61,6 +61,19 @@ func (o operators) TrustStatus(context.Context) (adminapi.TrustPart, error) {
 	return *o.n.trustPart(), nil
 }
 
+// FarmCA implements adminapi.Trust.
+func (o operators) FarmCA(context.Context) (string, error) {
+	t, err := o.farmTrust()
+	if err != nil {
+		return "", err
+	}
+	pem := t.AuthoritiesPEM()
+	if len(pem) == 0 {
+		return "", fmt.Errorf("%w: this node has not joined a farm yet", adminapi.ErrUnknown)
+	}
+	return string(pem), nil
+}
+
 // CreateToken implements adminapi.Trust.
 func (o operators) CreateToken(ctx context.Context, ttl time.Duration, uses int) (adminapi.NewToken, error) {
 	t, err := o.withTokens()

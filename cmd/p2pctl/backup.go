@@ -22,6 +22,9 @@ func newBackup(o *options) *cobra.Command {
 		Long: `p2pctl catalog backup saves the whole catalog: hosted repositories with their
 tags and manifests, and pins. The blobs themselves are not part of it.
 
+A backup has the names of all that is hosted and, sealed, the farm's secrets: over
+HTTP it takes the admin token, as a change does.
+
 FILE is written beside its place and put there only when it is whole, readable
 by its owner alone. What goes to stdout is whole if the exit code is 0.`,
 		Args: cobra.ExactArgs(1),
@@ -43,7 +46,7 @@ func (o *options) backup(ctx context.Context, file string) error {
 	}
 	if file == "-" {
 		_, err = client.Backup(ctx, o.stdout)
-		return err
+		return hint(err, client, "")
 	}
 	n, err := o.backupTo(ctx, client, file)
 	if err != nil {
@@ -73,7 +76,7 @@ func (o *options) backupTo(ctx context.Context, client *adminapi.Client, file st
 	defer o.progress("saving", out.n.Load)()
 	n, err := client.Backup(ctx, out)
 	if err != nil {
-		return 0, err
+		return 0, hint(err, client, "")
 	}
 	if err = buffer.Flush(); err == nil {
 		err = pending.CloseAtomicallyReplace() // synced first

@@ -53,7 +53,7 @@ func door(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scripted is a node that knows what the files of a folder say: catalog.json, recovered.json, collected.json, trust.json,
-// tokens.json, token.json, node.json and backup. A file quorum has it refuse to replace the catalog, no-quorum to do what needs one, cut to end a backup early, unknown to know no
+// tokens.json, token.json, node.json, members.json, ca.pem and backup. A file quorum has it refuse to replace the catalog, no-quorum to do what needs one, cut to end a backup early, unknown to know no
 // id. It writes done, and restored.
 type scripted struct{ dir string }
 
@@ -64,7 +64,12 @@ func (s scripted) Node(context.Context) (adminapi.NodeStatus, error) {
 	}
 	return n, s.read("node.json", &n)
 }
-func (s scripted) Members(context.Context) ([]adminapi.Member, error) { return nil, nil }
+func (s scripted) Members(context.Context) (members []adminapi.Member, err error) {
+	if s.has("members.json") {
+		err = s.read("members.json", &members)
+	}
+	return members, err
+}
 func (s scripted) Ask(context.Context, string) (adminapi.NodeStatus, error) {
 	return adminapi.NodeStatus{}, errors.New("nobody is there")
 }
@@ -142,6 +147,14 @@ func (s scripted) Collect(_ context.Context, dryRun bool) (c adminapi.Collected,
 
 func (s scripted) TrustStatus(context.Context) (p adminapi.TrustPart, err error) {
 	return p, s.read("trust.json", &p)
+}
+
+func (s scripted) FarmCA(context.Context) (string, error) {
+	if s.has("files") {
+		return "", adminapi.ErrTrustMode
+	}
+	pem, err := os.ReadFile(filepath.Join(s.dir, "ca.pem"))
+	return string(pem), err
 }
 
 func (s scripted) CreateToken(_ context.Context, ttl time.Duration, uses int) (t adminapi.NewToken, err error) {

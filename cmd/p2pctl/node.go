@@ -32,14 +32,13 @@ func newNode(o *options) *cobra.Command {
 			Short: "Shut a node out of the farm at once",
 			Long: `p2pctl node revoke shuts a node out: within seconds no member talks to it any
 more, it cannot join or renew its certificate, and the gossip gets a new key. It
-is for a host that was stolen or broken into. The blobs that it has stay on it.`,
+is for a host that was stolen or broken into. The blobs that it has stay on it.
+
+Who has the disk of a voter of the catalog, or of a node that was one within the
+hour before it was taken, has the farm's CA: by the certificates that he makes
+with it he is a member, under any id, until the farm is founded anew.`,
 			Args: cobra.ExactArgs(1),
-			RunE: workOn(func(ctx context.Context, id string) error {
-				return o.steer(ctx, "revoking", fmt.Sprintf("node %s is shut out; p2pctl node readmit takes it back", id),
-					func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) {
-						return c.RevokeNode(ctx, id)
-					})
-			}),
+			RunE: workOn(o.revokeNode),
 		},
 		&cobra.Command{
 			Use:   "readmit ID",
@@ -54,6 +53,47 @@ is for a host that was stolen or broken into. The blobs that it has stay on it.`
 		},
 	)
 	return cmd
+}
+
+// revokeNode shuts a node out, and says what that does not reach.
+func (o *options) revokeNode(ctx context.Context, id string) error {
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	known, voter := o.standing(ctx, client, id) // before: a node that is shut out is soon no member
+	err = o.steer(ctx, "revoking", fmt.Sprintf("node %s is shut out; p2pctl node readmit takes it back", id),
+		func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) { return c.RevokeNode(ctx, id) })
+	if err != nil {
+		return err
+	}
+	if !known {
+		o.say("no member of that id is known; revoked all the same")
+	}
+	if voter {
+		o.say("it is a voter of the catalog, whose disk has the farm's CA: certificates that are made with what is on it are good until the farm is founded anew")
+	}
+	return nil
+}
+
+// standing is whether the node that is asked knows a member of that id, one that was shut out included, and whether the
+// member is a voter of the catalog where the farm has a CA. What cannot be found out is no reason for a warning, nor not to
+// shut a node out.
+func (o *options) standing(ctx context.Context, c *adminapi.Client, id string) (known, voter bool) {
+	known = true
+	if list, err := c.Members(ctx, o.timeout); err == nil {
+		known = slices.ContainsFunc(list.Members, func(m adminapi.Member) bool { return m.ID == id })
+	}
+	s, err := c.Trust(ctx, o.timeout)
+	if err != nil {
+		return known, false
+	}
+	known = known || slices.Contains(s.Revoked, id)
+	if s.Mode != "auto" {
+		return known, false
+	}
+	status, err := c.Catalog(ctx, o.timeout)
+	return known, err == nil && slices.ContainsFunc(status.Voters, func(v adminapi.Voter) bool { return v.Node == id })
 }
 
 func newKey(o *options) *cobra.Command {

@@ -46,7 +46,7 @@ It looks for the node at --socket or --address, else at ` + addressEnv + ` in th
 environment, else at the socket /run/p2pd/p2pd.sock, /var/lib/p2pd/p2pd.sock or
 ./.p2pd/p2pd.sock, whichever answers, else at ` + defaultHTTP + `.
 
-Over HTTP a node changes nothing, unless it has an admin token and is sent it: the
+Over HTTP a node changes nothing and gives no backup, unless it has an admin token and is sent it: the
 one in the file at --admin-token-file, else at ` + tokenEnv + `.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 degraded (a member did not
@@ -65,7 +65,7 @@ renewed), 4 no node answers.`,
 	flags.StringVarP(&o.output, "output", "o", "table", "how to show results: table or json")
 	flags.DurationVar(&o.timeout, "timeout", 2*time.Second, "how long nodes may take to say how they are")
 	root.MarkFlagsMutuallyExclusive("socket", "address")
-	root.AddCommand(newStatus(o), newMembers(o), newCatalog(o), newGC(o), newToken(o), newNode(o), newKey(o), newVersion(o))
+	root.AddCommand(newStatus(o), newMembers(o), newCatalog(o), newGC(o), newToken(o), newNode(o), newKey(o), newTrust(o), newVersion(o))
 	return root
 }
 

@@ -204,3 +204,18 @@ func share(t *testing.T, c *node.Config, pattern string) {
 	u.Shared = append(u.Shared, p)
 	c.Upstreams[oci.DockerHub] = u
 }
+
+// TestWhatTheFarmMayShareAndCannotReadIsReadByThoseWhoMay: the operator's word makes nothing out of reach.
+func TestWhatTheFarmMayShareAndCannotReadIsReadByThoseWhoMay(t *testing.T) {
+	t.Parallel()
+	f := privateFarm(t, 2, false, func(_ int, c *node.Config) { share(t, c, "*") })
+	i := image(t, f, 4250, secretRepo, "latest", 1<<20)
+	alice := bearer(t, f.Hub, "alice", secretRepo)
+	for _, n := range f.Nodes {
+		for _, c := range allWays(nameForms["as dockerd"], secretRepo, i) {
+			if r := n.Ask(t.Context(), c.method, c.path, append(alice, c.header...)...); r.Status != c.want {
+				t.Errorf("%s %s as alice = %d %.200s; want %d", c.method, c.path, r.Status, r.Body, c.want)
+			}
+		}
+	}
+}
