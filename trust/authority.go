@@ -150,7 +150,7 @@ func (t *Trust) confirmed(ctx context.Context, s *signer, r request, who applica
 	if err := t.isMember(who, r); err != nil { // before anything is bound
 		return err
 	}
-	return p.confirm(ctx, r.id(), r.keyPrint())
+	return t.confirm(ctx, p, r.id(), r.keyPrint(), t.nextEnd())
 }
 
 // confirmedByDisk is confirmed by what this node knows itself.

@@ -18,9 +18,15 @@ import (
 // copyFile is where a voter keeps a copy of which key belongs to which node, for when there is no quorum.
 const copyFile = "nodes.copy"
 
-// bind makes key the one of the node, or fails with ErrChanged when the entry is not of that index.
-func bind(ctx context.Context, l Ledger, node string, key []byte, token string, index uint64) error {
-	value, err := proto.Marshal(&trustpb.NodeRecord{KeySha256: key, Joined: time.Now().UnixNano(), Token: token})
+// bind makes key the one of the node until some time after ends, or fails with ErrChanged when the entry is not of that
+// index.
+func bind(ctx context.Context, l Ledger, node string, key []byte, token string, ends time.Time, index uint64) error {
+	r := &trustpb.NodeRecord{KeySha256: key, Joined: time.Now().UnixNano(), Token: token, Ends: ends.UnixNano()}
+	return putNode(ctx, l, node, r, index)
+}
+
+func putNode(ctx context.Context, l Ledger, node string, r *trustpb.NodeRecord, index uint64) error {
+	value, err := proto.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode what is kept of %s: %w", node, err)
 	}
@@ -30,30 +36,41 @@ func bind(ctx context.Context, l Ledger, node string, key []byte, token string, 
 	return nil
 }
 
-// confirm holds a node that has a certificate to the key that its id is bound to. A certificate is proof enough to bind it
-// again where the catalog was lost.
-func (p *Parts) confirm(ctx context.Context, node string, key [32]byte) error {
+// confirm holds a node that has a certificate until ends, or is to get one, to the key that its id is bound to. A certificate
+// is proof enough to bind it again where the catalog was lost.
+func (t *Trust) confirm(ctx context.Context, p *Parts, node string, key [32]byte, ends time.Time) error {
 	for {
 		r, index, err := load(ctx, p.Ledger, nodesKey+node, checkNodeRecord)
 		switch {
 		case err != nil:
 			return err
-		case index != 0 && bytes.Equal(r.GetKeySha256(), key[:]):
-			return nil
-		case index != 0:
+		case index != 0 && !bytes.Equal(r.GetKeySha256(), key[:]):
 			return ErrTaken
+		case index != 0 && ends.Sub(time.Unix(0, r.GetEnds())) < t.cfg.Lifetime/10: // who renews all the time writes nothing
+			return nil
+		case index == 0:
+			err = bind(ctx, p.Ledger, node, key[:], "", ends, 0)
+		default:
+			r.Ends = ends.UnixNano()
+			err = putNode(ctx, p.Ledger, node, r, index)
 		}
-		if err := bind(ctx, p.Ledger, node, key[:], "", 0); !errors.Is(err, ErrChanged) {
+		if !errors.Is(err, ErrChanged) {
 			return err
 		}
 	}
 }
+
+// nextEnd is when certificates run out that are made now.
+func (t *Trust) nextEnd() time.Time { return time.Now().Add(t.cfg.Lifetime) }
 
 // keepCopy brings the copy on disk up to date.
 func (t *Trust) keepCopy(ctx context.Context, p *Parts) error {
 	entries, err := p.Ledger.List(ctx, nodesKey)
 	if err != nil {
 		return fmt.Errorf("read which key is whose: %w", err)
+	}
+	if entries, err = t.dropOld(ctx, p, entries); err != nil {
+		return err
 	}
 	var c trustpb.Copy
 	for _, e := range entries {
@@ -116,7 +133,7 @@ func (t *Trust) restoreBindings(ctx context.Context, p *Parts) error {
 		return err
 	}
 	for _, n := range nodes {
-		if err := bind(ctx, p.Ledger, n.GetId(), n.GetKeySha256(), "", 0); err != nil && !errors.Is(err, ErrChanged) {
+		if err := bind(ctx, p.Ledger, n.GetId(), n.GetKeySha256(), "", t.nextEnd(), 0); err != nil && !errors.Is(err, ErrChanged) {
 			return err
 		}
 	}

@@ -196,7 +196,7 @@ func (k *keeping) bindAll(ctx context.Context, lost bool) error {
 	if own == nil {
 		return nil
 	}
-	err := k.p.confirm(ctx, k.t.Node(), keyPrintOf(own))
+	err := k.t.confirm(ctx, k.p, k.t.Node(), keyPrintOf(own), own.NotAfter)
 	if errors.Is(err, ErrTaken) {
 		k.t.log.LogAttrs(ctx, slog.LevelError, "another node has the id of this one", slog.String("peer", k.t.Node()))
 		return nil

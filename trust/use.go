@@ -30,10 +30,10 @@ func (t *Trust) letIn(ctx context.Context, l Ledger, token string, r request) er
 			return ErrTaken
 		}
 		counted := index != 0 && node.GetToken() == token
-		if err := countUse(ctx, l, token, r, counted); err != nil || counted {
+		if err := t.countUse(ctx, l, token, r, counted); err != nil || counted {
 			return err
 		}
-		err = bind(ctx, l, r.id(), key[:], token, index)
+		err = bind(ctx, l, r.id(), key[:], token, t.nextEnd(), index)
 		if !errors.Is(err, ErrChanged) {
 			return err
 		}
@@ -41,7 +41,7 @@ func (t *Trust) letIn(ctx context.Context, l Ledger, token string, r request) er
 }
 
 // countUse counts that the node uses the token; counted says that it is known to have been.
-func countUse(ctx context.Context, l Ledger, token string, r request, counted bool) error {
+func (t *Trust) countUse(ctx context.Context, l Ledger, token string, r request, counted bool) error {
 	key := r.keyPrint()
 	_, err := change(ctx, l, tokensKey+token, checkTokenRecord, func(rec *trustpb.TokenRecord, there bool) (verdict, error) {
 		switch {
@@ -55,7 +55,7 @@ func countUse(ctx context.Context, l Ledger, token string, r request, counted bo
 			return leave, ErrTokenUsedUp
 		}
 		if last := rec.GetLastNode(); last != "" {
-			if err := bind(ctx, l, last, rec.GetLastKey(), token, 0); err != nil && !errors.Is(err, ErrChanged) {
+			if err := bind(ctx, l, last, rec.GetLastKey(), token, t.nextEnd(), 0); err != nil && !errors.Is(err, ErrChanged) {
 				return leave, err
 			}
 		}

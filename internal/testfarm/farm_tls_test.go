@@ -41,7 +41,7 @@ func ownAddress(t *testing.T) string {
 }
 
 // aUser lets alice push with the password secret.
-func aUser(t *testing.T) registryAccess {
+func aUser(t *testing.T) *access.Policy {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
@@ -57,8 +57,6 @@ func aUser(t *testing.T) registryAccess {
 	}
 	return access.NewPolicy(access.Parts{Prefix: "farm.internal", Users: users}, slog.New(slog.DiscardHandler))
 }
-
-type registryAccess = *access.Policy
 
 // trusting is a client on another host whose only authorities are those in the PEM text.
 func trusting(t *testing.T, pem string) *http.Client {
@@ -97,8 +95,8 @@ func TestBeyondLoopbackTheRegistryShowsACertificateOfTheFarm(t *testing.T) {
 	}
 	client, stranger := trusting(t, ca.PEM), trusting(t, "")
 	blob := bytes.Repeat([]byte("blob"), 1<<18)
-	digest := oci.FromBytes(blob).String()
-	for i, n := range f.Nodes {
+	digest := oci.FromBytes("sha256", blob).String()
+	for _, n := range f.Nodes {
 		door := n.RegistryAddresses()[1]
 		f.Eventually("a certificate at "+door, func() bool {
 			res, err := client.Get("https://" + door + "/v2/")
@@ -108,6 +106,9 @@ func TestBeyondLoopbackTheRegistryShowsACertificateOfTheFarm(t *testing.T) {
 			_ = res.Body.Close()
 			return true
 		})
+	}
+	for i, n := range f.Nodes {
+		door := n.RegistryAddresses()[1]
 		if res, err := stranger.Get("https://" + door + "/v2/"); err == nil {
 			_ = res.Body.Close()
 			t.Errorf("a client without the CA was answered %d at %s", res.StatusCode, door)
@@ -149,7 +150,6 @@ func TestBeyondLoopbackTheRegistryShowsACertificateOfTheFarm(t *testing.T) {
 			}
 			got, err := io.ReadAll(res.Body)
 			_ = res.Body.Close()
-			// Until the other node has shown a certificate itself, that door refuses.
 			if err != nil || res.StatusCode != http.StatusOK || !bytes.Equal(got, blob) {
 				t.Errorf("a pull by nobody at %s = %d, %d bytes, %v; want the blob", url, res.StatusCode, len(got), err)
 			}

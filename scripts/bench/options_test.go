@@ -16,7 +16,7 @@ func TestFiguresAreChosenByNameOrByKind(t *testing.T) {
 	}{
 		{[]string{"-only", "ttfb, once"}, "once ttfb"},
 		{[]string{"-only", "peer-lie,ttfb"}, "ttfb peer-lie"},
-		{[]string{"-shaped"}, "shaped-together shaped-rolling owner-kill owner-cut peer-kill peer-cut peer-lie"},
+		{[]string{"-shaped"}, "shaped-together shaped-rolling shaped-trust join owner-kill owner-cut peer-kill peer-cut peer-lie"},
 	} {
 		o, err := parseOptions(c.args, io.Discard)
 		if err != nil {
