@@ -88,7 +88,7 @@ func TestNoConfigurationIsALoneNodeThatMirrorsDockerHub(t *testing.T) {
 
 func TestAWholeFileIsRead(t *testing.T) {
 	c := load(t, config.Sources{File: "testdata/farm.yaml"})
-	if c.Zone != "rack-12" || c.Registry.ListenDefaulted || len(c.Registry.Listen) != 1 || c.Trust.Mode != "none" ||
+	if c.Zone != "rack-12" || c.Registry.ListenDefaulted || len(c.Registry.Listen) != 1 || c.Trust != (config.Trust{Mode: "auto", TokenFile: "/etc/p2pd/token"}) ||
 		c.Peer != (config.Peer{Listen: "0.0.0.0:7947", Advertise: "10.0.0.5:7947"}) || c.Gossip.Advertise != "10.0.0.5:7946" ||
 		c.Admin.Socket != "/run/p2pd/p2pd.sock" || len(c.Join) != 2 || c.Join[1] != "10.0.0.12:7946" {
 		t.Errorf("Load(farm.yaml) = %+v", c)

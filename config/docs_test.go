@@ -98,8 +98,9 @@ const outro = `
   host's address on the way to the first seed that is given as an address, else the first IPv4 address of an interface
   other than loopback.
 - ` + "`trust.mode`" + `: with ` + "`auto`" + ` a node without ` + "`join`" + ` makes the farm's CA at its first start, and one with ` + "`join`" + ` needs a token
-  once. With ` + "`none`" + ` whoever reaches the addresses for peers and gossip can be one of the farm's nodes: that is for tests, and
-  ` + "`p2pctl status`" + ` shows it in red. [Security](security.md) says more.
+  once. So the farm's first node is started without ` + "`join`" + `; once it is a member it may have the others there, and should, since with a
+  new disk it would else found a farm of its own. With ` + "`none`" + ` whoever reaches the addresses for peers and gossip can be one of the
+  farm's nodes: that is for tests, and ` + "`p2pctl status`" + ` shows it in red. [Security](security.md) says more.
 - ` + "`upstreams.<name>.credentials`" + ` is a list of rules. ` + "`match`" + ` is a repository, all below one (` + "`team/*`" + `), or ` + "`*`" + `, which
   it is when left out; the first rule that matches holds, and where none does ` + "`username`" + ` and ` + "`password_file`" + ` beside the
   list. Where the credentials come from is one of four:
@@ -123,7 +124,8 @@ const outro = `
   lets that client read it. ` + "`shared`" + ` gives it to every client of every node.
 - ` + "`mirror_auth`" + `: ` + "`bearer`" + ` answers 401 to ` + "`/v2/`" + ` with a challenge that names ` + "`auth_realm`" + ` of the default upstream, so that an engine logs
   in there with its user's credentials and what is private goes through the farm. While that token service is down such an
-  engine gets nothing through the farm, not even what is public.
+  engine gets nothing through the farm, not even what is public. [Security](security.md#engines-and-private-images) says which
+  engines these are.
 - ` + "`ring.partitions`, `farm`" + ` must be the same on all nodes of a farm.
 - ` + "`hosted.prefix`, `hosted.copies`, `hosted.min_copies`" + ` should be, too: nodes that count copies differently undo each
   other's work; ` + "`p2pctl status`" + ` warns of it.

@@ -39,7 +39,7 @@ func forCaller[T any](ctx context.Context, n *Node, repo oci.Repository, p probe
 	case !known:
 		return forFirst(ctx, n, repo, p, do, drop)
 	}
-	if err := n.checkCaller(ctx, repo, p); err != nil {
+	if err := n.checkCaller(ctx, repo, s, p); err != nil {
 		var none T
 		return none, err
 	}
@@ -63,7 +63,7 @@ func forFirst[T any](ctx context.Context, n *Node, repo oci.Repository, p probe,
 		s, err = n.standing(ctx, repo, p)
 	}
 	if err == nil && !s.Public {
-		err = n.checkCaller(ctx, repo, p)
+		err = n.checkCaller(ctx, repo, s, p)
 	}
 	switch {
 	case err != nil && failed == nil:
@@ -82,8 +82,11 @@ func keep[T any](T) {}
 
 // checkCaller asks the upstream whether the client's own credential is good for a repository, or remembers what it said.
 // A client without one is told what the upstream would tell it.
-func (n *Node) checkCaller(ctx context.Context, repo oci.Repository, p probe) error {
+func (n *Node) checkCaller(ctx context.Context, repo oci.Repository, s standing, p probe) error {
 	caller := access.CallerOf(ctx)
+	if caller.Authorization == "" && s.Hidden {
+		return oci.ErrNotFound
+	}
 	if caller.Authorization == "" {
 		return n.unauthorized(ctx, repo)
 	}

@@ -33,15 +33,15 @@ func (u *upstreams) ask(ctx context.Context, repo oci.Repository, counted bool, 
 		hidden = hidden || who.anonymous && missing(err)
 		switch {
 		case err == nil && who.anonymous:
-			u.standings.note(repo, true)
+			u.standings.note(repo, standing{Public: true})
 			return nil
 		case err == nil:
 			if hidden {
-				u.standings.note(repo, false)
+				u.standings.note(repo, standing{Hidden: true})
 			}
 			return nil
 		case who.anonymous && refused(err):
-			u.standings.note(repo, false)
+			u.standings.note(repo, standing{})
 		case who.right != "" && errors.Is(err, oci.ErrUnauthorized):
 			u.rights.drop(repo, who.right)
 		case missing(err) && u.settled(repo):

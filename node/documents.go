@@ -60,7 +60,7 @@ func (n *Node) held(q transfer.Question) (transfer.Answer, error) {
 	switch q.Kind {
 	case transfer.Standing:
 		if s, ok := n.standings.of(q.Repository); ok {
-			return transfer.Answer{Public: s.Public, Private: !s.Public}, nil
+			return s.in(transfer.Answer{}), nil
 		}
 	case transfer.Resolve:
 		if r, ok := n.recall(tagKey{q.Repository, q.Reference, acceptClass(q.Accept)}); ok {

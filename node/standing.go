@@ -34,7 +34,8 @@ const (
 // A standing says who may read a repository of an upstream: everybody, or whom the upstream knows.
 type standing struct {
 	Public bool      `json:"public"`
-	At     time.Time `json:"at"` // when the upstream showed it
+	Hidden bool      `json:"hidden,omitempty"` // the upstream says to those whom it does not know that there is no such thing
+	At     time.Time `json:"at"`               // when the upstream showed it
 }
 
 // standings remembers what the upstreams have shown of their repositories, at hand and across a restart.
@@ -79,11 +80,11 @@ func (s *standings) of(repo oci.Repository) (standing, bool) {
 }
 
 // note remembers what the upstream has shown just now. What says the same as before is written down only now and then.
-func (s *standings) note(repo oci.Repository, public bool) {
-	now := standing{Public: public, At: time.Now()}
+func (s *standings) note(repo oci.Repository, now standing) {
+	now.At = time.Now()
 	before, ok := s.of(repo)
 	s.atHand.Set(repo, now)
-	if at, written := s.written.GetIfPresent(repo); ok && before.Public == public && written && now.At.Sub(at) < writeEvery {
+	if at, written := s.written.GetIfPresent(repo); ok && before.Public == now.Public && before.Hidden == now.Hidden && written && now.At.Sub(at) < writeEvery {
 		return
 	}
 	raw, err := json.Marshal(now)
@@ -100,16 +101,22 @@ func (s *standings) note(repo oci.Repository, public bool) {
 func (s *standings) learn(repo oci.Repository, a transfer.Answer, err error) {
 	switch {
 	case err == nil && a.Public:
-		s.note(repo, true)
+		s.note(repo, standing{Public: true})
 	case err == nil && a.Private, errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrDenied):
-		s.note(repo, false)
+		s.note(repo, standing{Hidden: a.Hidden})
 	}
+}
+
+// in is a with who may read its repository.
+func (s standing) in(a transfer.Answer) transfer.Answer {
+	a.Public, a.Private, a.Hidden = s.Public, !s.Public, s.Hidden
+	return a
 }
 
 // fill completes an answer to a peer with who may read the repository, unless that is long ago: the peer takes it for new.
 func (s *standings) fill(repo oci.Repository, a transfer.Answer) transfer.Answer {
 	if known, ok := s.of(repo); ok && !s.old(repo, known) {
-		a.Public, a.Private = known.Public, !known.Public
+		a = known.in(a)
 	}
 	return a
 }
@@ -187,7 +194,7 @@ func (n *Node) standingOfOwner(ctx context.Context, repo oci.Repository, p probe
 	if err != nil {
 		return standing{}, err
 	}
-	return standing{Public: a.Public, At: time.Now()}, nil
+	return standing{Public: a.Public, Hidden: a.Hidden, At: time.Now()}, nil
 }
 
 // standingHere asks the upstream, in nobody's name, unless that was done within the hour. What the question names may
@@ -198,33 +205,33 @@ func (n *Node) standingHere(ctx context.Context, q transfer.Question) (transfer.
 		return n.standings.fill(q.Repository, transfer.Answer{}), nil
 	}
 	v, err := n.flights.do(ctx, "upstream standing "+q.Repository.String(), func(ctx context.Context) (any, error) {
-		public, shown, err := n.askEverybody(ctx, q.Repository, probeOf(q))
+		now, shown, err := n.askEverybody(ctx, q.Repository, probeOf(q))
 		switch {
 		case shown:
-			n.standings.note(q.Repository, public)
+			n.standings.note(q.Repository, now)
 		case err == nil: // for now
 		case ok:
-			public = known.Public
+			now = known
 		default:
-			if public, ok = n.standingElsewhere(ctx, q); !ok {
+			if now, ok = n.standingElsewhere(ctx, q); !ok {
 				return nil, err
 			}
-			n.standings.note(q.Repository, public)
+			n.standings.note(q.Repository, now)
 		}
-		return public, nil
+		return now, nil
 	})
 	if err != nil {
 		return transfer.Answer{}, err
 	}
-	return transfer.Answer{Public: v.(bool), Private: !v.(bool)}, nil
+	return v.(standing).in(transfer.Answer{}), nil
 }
 
 // askEverybody tells whether the upstream gives a repository to somebody whom it does not know. One that says that there
 // is no such thing, even of the list of tags, may hide what is private, or have nothing yet: that shows nothing.
-func (n *Node) askEverybody(ctx context.Context, repo oci.Repository, p probe) (public, shown bool, err error) {
+func (n *Node) askEverybody(ctx context.Context, repo oci.Repository, p probe) (now standing, shown bool, err error) {
 	client, err := n.upstreams.of(repo)
 	if err != nil {
-		return false, false, err
+		return standing{}, false, err
 	}
 	anonymous := client.As(upstream.Anonymous())
 	err = p.ask(ctx, anonymous, repo)
@@ -233,25 +240,25 @@ func (n *Node) askEverybody(ctx context.Context, repo oci.Repository, p probe) (
 	}
 	switch {
 	case err == nil:
-		return true, true, nil
+		return standing{Public: true}, true, nil
 	case refused(err):
-		return false, true, nil
+		return standing{}, true, nil
 	case missing(err):
-		return false, false, nil
+		return standing{Hidden: true}, false, nil
 	}
-	return false, false, fmt.Errorf("who may read %s: %w", repo, err)
+	return standing{}, false, fmt.Errorf("who may read %s: %w", repo, err)
 }
 
 // standingElsewhere is what the other nodes know of a repository. One that says that not everybody may read it is believed
 // before any that says otherwise.
-func (n *Node) standingElsewhere(ctx context.Context, q transfer.Question) (public, ok bool) {
+func (n *Node) standingElsewhere(ctx context.Context, q transfer.Question) (known standing, ok bool) {
 	for _, a := range n.engine.AskMembers(ctx, q) {
 		if a.Private {
-			return false, true
+			return standing{Hidden: a.Hidden}, true
 		}
 		ok = ok || a.Public
 	}
-	return ok, ok
+	return standing{Public: ok}, ok
 }
 
 // refused tells whether an upstream will not give something to who asks.

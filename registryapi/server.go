@@ -21,7 +21,7 @@ func NewServer(cfg Config, handler http.Handler, log *slog.Logger) *http.Server 
 		WriteTimeout:                 cfg.FirstByteTimeout + cfg.ClientTimeout,
 		IdleTimeout:                  cfg.IdleTimeout,
 		MaxHeaderBytes:               cfg.MaxHeaderBytes,
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:                     errorLog(log),
 		ConnState:                    limitConnections(cfg.MaxConnections),
 		DisableGeneralOptionsHandler: true,
 	}

@@ -86,4 +86,5 @@ type Answer struct {
 	Linked    bool          // the repository itself has confirmed the digest
 	Public    bool          // the upstream gives the repository to everybody
 	Private   bool          // the upstream wants to know who asks; neither: not known
+	Hidden    bool          // Private, and it says to all others that there is no such thing
 }

@@ -157,8 +157,9 @@ func (e *Engine) answer(id string, q Question, reply *transferpb.DocumentReply) 
 	a := Answer{
 		MediaType: reply.GetMediaType(), Size: reply.GetSize(), Body: reply.GetBody(), Link: reply.GetLink(),
 		Stale: reply.GetStale(), Filtered: reply.GetFiltered(), Linked: reply.GetLinked(),
-		Public: reply.GetStanding() == transferpb.Standing_STANDING_PUBLIC, Private: reply.GetStanding() == transferpb.Standing_STANDING_PRIVATE,
-		Fresh: time.Duration(reply.GetFreshMs()) * time.Millisecond, Age: time.Duration(reply.GetAgeMs()) * time.Millisecond,
+		Public: reply.GetStanding() == transferpb.Standing_STANDING_PUBLIC, Private: reply.GetStanding() >= transferpb.Standing_STANDING_PRIVATE,
+		Hidden: reply.GetStanding() == transferpb.Standing_STANDING_HIDDEN,
+		Fresh:  time.Duration(reply.GetFreshMs()) * time.Millisecond, Age: time.Duration(reply.GetAgeMs()) * time.Millisecond,
 	}
 	var err error
 	if reply.GetDigest() != "" {
@@ -244,6 +245,8 @@ func (a Answer) standing() transferpb.Standing {
 	switch {
 	case a.Public:
 		return transferpb.Standing_STANDING_PUBLIC
+	case a.Hidden:
+		return transferpb.Standing_STANDING_HIDDEN
 	case a.Private:
 		return transferpb.Standing_STANDING_PRIVATE
 	}

@@ -37,8 +37,27 @@ func TestNamesOfARegistry(t *testing.T) {
 		t.Errorf("parseNames of %d = %v; want them", maxNames, err)
 	}
 	for _, wrong := range [][]string{
-		nil, many, {""}, {"."}, {"a..b"}, {"a."}, {"*.lan"}, {"-a"}, {"a-"}, {"a b"}, {"a/b"}, {"a:5000"}, {"ä.lan"}, {"a\x00"}, {"1.2.3"}, {"1.2.3.256"},
-		{"0.0.0.0"}, {"::"}, {"fe80::1%eth0"}, {"224.0.0.1"}, {strings.Repeat("a", 64)}, {strings.Repeat("a.", 126) + "ab"},
+		nil, many,
+		{""},
+		{"."},
+		{"a..b"},
+		{"a."},
+		{"*.lan"},
+		{"-a"},
+		{"a-"},
+		{"a b"},
+		{"a/b"},
+		{"a:5000"},
+		{"ä.lan"},
+		{"a\x00"},
+		{"1.2.3"},
+		{"1.2.3.256"},
+		{"0.0.0.0"},
+		{"::"},
+		{"fe80::1%eth0"},
+		{"224.0.0.1"},
+		{strings.Repeat("a", 64)},
+		{strings.Repeat("a.", 126) + "ab"},
 	} {
 		if n, err := parseNames(wrong); err == nil {
 			t.Errorf("parseNames(%.40q) = %.40q; want an error", wrong, n.list())

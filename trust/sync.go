@@ -15,6 +15,7 @@ import (
 // How often this node looks what the farm has agreed on.
 const (
 	syncEvery     = time.Hour
+	signersEvery  = time.Minute // nodes that can sign
 	firstSyncWait = time.Second
 	lastSyncWait  = time.Minute
 	manyMembers   = 64 // from which on nodes do not all ask at once
@@ -127,6 +128,7 @@ func (k *keeping) sync(ctx context.Context, rumour uint64) (again time.Duration,
 	if s == nil {
 		return again, nil
 	}
+	again = min(again, signersEvery) // a catalog that was founded anew has none of it
 	if soon := k.rotate(ctx, s, book); soon > 0 {
 		again = soon
 	}

@@ -64,12 +64,14 @@ func (s scripted) Node(context.Context) (adminapi.NodeStatus, error) {
 	}
 	return n, s.read("node.json", &n)
 }
+
 func (s scripted) Members(context.Context) (members []adminapi.Member, err error) {
 	if s.has("members.json") {
 		err = s.read("members.json", &members)
 	}
 	return members, err
 }
+
 func (s scripted) Ask(context.Context, string) (adminapi.NodeStatus, error) {
 	return adminapi.NodeStatus{}, errors.New("nobody is there")
 }

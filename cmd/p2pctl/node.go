@@ -63,7 +63,9 @@ func (o *options) revokeNode(ctx context.Context, id string) error {
 	}
 	known, voter := o.standing(ctx, client, id) // before: a node that is shut out is soon no member
 	err = o.steer(ctx, "revoking", fmt.Sprintf("node %s is shut out; p2pctl node readmit takes it back", id),
-		func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) { return c.RevokeNode(ctx, id) })
+		func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) {
+			return c.RevokeNode(ctx, id)
+		})
 	if err != nil {
 		return err
 	}

@@ -163,6 +163,26 @@ func TestARepositoryThatBecomesPrivateIsPrivateHere(t *testing.T) {
 	}
 }
 
+// TestWhatAnUpstreamHidesIsHiddenHere: one that says 404 of what is private is not outdone by a 401.
+func TestWhatAnUpstreamHidesIsHiddenHere(t *testing.T) {
+	t.Parallel()
+	f := privateFarmAt(t, hub.Config{Hide: true}, 3, true, nil)
+	hidden := image(t, f, 4670, secretRepo, "latest", 1<<20)
+	alice, bob := bearer(t, f.Hub, "alice", secretRepo), bearer(t, f.Hub, "bob", secretRepo)
+	for at, n := range f.Nodes {
+		for _, c := range allWays(nameForms["as dockerd"], secretRepo, hidden) {
+			for who, credential := range map[string][]string{"nobody": nil, "bob": bob} {
+				if r := n.Ask(t.Context(), c.method, c.path, append(credential, c.header...)...); r.Status != http.StatusNotFound {
+					t.Errorf("%s %s as %s at node %d = %d %.100s; want 404, as the upstream says", c.method, c.path, who, at, r.Status, r.Body)
+				}
+			}
+			if r := n.Ask(t.Context(), c.method, c.path, append(alice, c.header...)...); r.Status != c.want {
+				t.Errorf("%s %s as alice at node %d = %d %.100s; want %d", c.method, c.path, at, r.Status, r.Body, c.want)
+			}
+		}
+	}
+}
+
 // TestARepositoryThatBecomesPublicIsPublicHere soon after somebody was refused.
 func TestARepositoryThatBecomesPublicIsPublicHere(t *testing.T) {
 	t.Parallel()

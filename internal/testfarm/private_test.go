@@ -29,12 +29,17 @@ const (
 // privateFarm is a farm whose upstream has private repositories. With credentials the farm itself may read them.
 func privateFarm(t *testing.T, nodes int, credentials bool, change func(i int, c *node.Config)) *testfarm.Farm {
 	t.Helper()
+	return privateFarmAt(t, hub.Config{}, nodes, credentials, change)
+}
+
+// privateFarmAt is privateFarm with an upstream of a certain kind.
+func privateFarmAt(t *testing.T, at hub.Config, nodes int, credentials bool, change func(i int, c *node.Config)) *testfarm.Farm {
+	t.Helper()
+	at.Users = map[string]string{"alice": "a-pass", "bob": "b-pass", farmUser: "f-pass"}
+	at.Private = map[string][]string{secretRepo: {"alice", farmUser}}
 	return testfarm.Start(t, testfarm.Options{
 		Nodes: nodes,
-		Hub: hub.Config{
-			Users:   map[string]string{"alice": "a-pass", "bob": "b-pass", farmUser: "f-pass"},
-			Private: map[string][]string{secretRepo: {"alice", farmUser}},
-		},
+		Hub:   at,
 		Change: func(i int, c *node.Config) {
 			u := c.Upstreams[oci.DockerHub]
 			u.TagTTL = rememberOf

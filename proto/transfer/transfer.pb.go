@@ -33,6 +33,7 @@ const (
 	Standing_STANDING_UNSPECIFIED Standing = 0 // not known
 	Standing_STANDING_PUBLIC      Standing = 1 // the upstream gives it to everybody
 	Standing_STANDING_PRIVATE     Standing = 2 // it wants to know who asks
+	Standing_STANDING_HIDDEN      Standing = 3 // it says to all others that there is no such thing
 )
 
 // Enum value maps for Standing.
@@ -41,11 +42,13 @@ var (
 		0: "STANDING_UNSPECIFIED",
 		1: "STANDING_PUBLIC",
 		2: "STANDING_PRIVATE",
+		3: "STANDING_HIDDEN",
 	}
 	Standing_value = map[string]int32{
 		"STANDING_UNSPECIFIED": 0,
 		"STANDING_PUBLIC":      1,
 		"STANDING_PRIVATE":     2,
+		"STANDING_HIDDEN":      3,
 	}
 )
 
@@ -2252,11 +2255,12 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json*O\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json*d\n" +
 	"\bStanding\x12\x18\n" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTANDING_PUBLIC\x10\x01\x12\x14\n" +
-	"\x10STANDING_PRIVATE\x10\x022\xd3\x06\n" +
+	"\x10STANDING_PRIVATE\x10\x02\x12\x13\n" +
+	"\x0fSTANDING_HIDDEN\x10\x032\xd3\x06\n" +
 	"\bTransfer\x12T\n" +
 	"\bRegister\x12\".pullonce.transfer.RegisterRequest\x1a .pullonce.transfer.RegisterReply(\x010\x01\x12B\n" +
 	"\bExchange\x12\x18.pullonce.transfer.Haves\x1a\x18.pullonce.transfer.Haves(\x010\x01\x12G\n" +
