@@ -97,8 +97,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// network is what counts as one address: one of IPv6 alone is given away by the million.
-func network(a netip.Addr) netip.Addr {
+// Network is what counts as one address: one of IPv6 alone is given away by the million.
+func Network(a netip.Addr) netip.Addr {
 	a = a.WithZone("").Unmap()
 	if !a.Is6() {
 		return a

@@ -97,13 +97,13 @@ func (u *Users) Login(ctx context.Context, c Caller) (user string, err error) {
 		if !ok {
 			return "", errWrongLogin
 		}
-		l, mine, err := u.begin(k, network(c.Address))
+		l, mine, err := u.begin(k, Network(c.Address))
 		if err != nil {
 			return "", err
 		}
 		if mine {
-			l.user, l.err = u.try(ctx, b, k, name, password, network(c.Address))
-			u.end(k, l, network(c.Address))
+			l.user, l.err = u.try(ctx, b, k, name, password, Network(c.Address))
+			u.end(k, l, Network(c.Address))
 			return l.user, l.err
 		}
 		select {

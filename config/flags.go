@@ -14,6 +14,7 @@ func AddFlags(flags *pflag.FlagSet) {
 			continue
 		}
 		help := strings.ToLower(k.Help[:1]) + strings.TrimSuffix(k.Help[1:], ".")
+		help = strings.ReplaceAll(help, "`", "'") // which would name the value
 		if k.Default != "" {
 			help += " (default " + k.Default + ")"
 		}

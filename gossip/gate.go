@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -33,9 +32,6 @@ type gate struct {
 	closed  chan struct{} // nothing comes from the network any more
 	once    sync.Once
 	work    sync.WaitGroup
-
-	mu      sync.Mutex
-	waiting map[*incoming]struct{} // that have not said yet what they want; nil once the gate is shut
 }
 
 // openGate starts a gate before inner. Shutdown ends it.
@@ -43,7 +39,7 @@ func openGate(g *Gossip, inner memberlist.Transport) *gate {
 	t := &gate{
 		Transport: inner, g: g, slots: newSlots(),
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
-		closing: make(chan struct{}), closed: make(chan struct{}), waiting: make(map[*incoming]struct{}),
+		closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	t.work.Go(t.sortPackets)
 	t.work.Go(t.sortStreams)
@@ -78,12 +74,8 @@ func (t *gate) Shutdown() error {
 	var err error
 	t.once.Do(func() {
 		close(t.closing)
-		t.mu.Lock()
-		waiting := t.waiting
-		t.waiting = nil
-		t.mu.Unlock()
-		for conn := range waiting {
-			_ = conn.Close()
+		for _, p := range t.slots.close() {
+			_ = p.conn.Close()
 		}
 		err = t.Transport.Shutdown()
 		close(t.closed)
@@ -137,32 +129,28 @@ func (t *gate) sortStreams() {
 
 // take gives a new connection a place to say what it wants, if there is one.
 func (t *gate) take(conn net.Conn) {
-	from := addressOf(conn)
-	if !t.slots.take(from) {
+	p, out := t.slots.take(conn)
+	if out != nil {
+		abort(out.conn) // who reads from it counts it
+	}
+	if p != nil {
+		t.work.Go(func() { t.sort(&incoming{Conn: conn, slots: t.slots, place: p}) })
+		return
+	}
+	select {
+	case <-t.closing:
+	default:
 		t.g.refused.count(crowded, conn.RemoteAddr().String())
-		abort(conn)
-		return
 	}
-	c := &incoming{Conn: conn, slots: t.slots, from: from}
-	t.mu.Lock()
-	open := t.waiting != nil
-	if open {
-		t.waiting[c] = struct{}{}
-	}
-	t.mu.Unlock()
-	if !open {
-		_ = c.Close()
-		return
-	}
-	t.work.Go(func() { t.sort(c) })
+	abort(conn)
 }
 
 // sort finds out what a connection wants and hands it to who can do it.
 func (t *gate) sort(c *incoming) {
 	why, err := t.read(c)
-	t.mu.Lock()
-	delete(t.waiting, c)
-	t.mu.Unlock()
+	if !t.slots.settle(c.place) {
+		why, err = crowded, errCrowded
+	}
 	switch {
 	case errors.Is(err, errTLS) && t.g.cfg.Door != nil:
 		c.leave()
@@ -179,8 +167,12 @@ func (t *gate) sort(c *incoming) {
 	}
 }
 
-// errTLS says that a connection begins with a TLS handshake.
-var errTLS = errors.New("a TLS handshake")
+var (
+	// errTLS says that a connection begins with a TLS handshake.
+	errTLS = errors.New("a TLS handshake")
+	// errCrowded says that a connection had to go for others.
+	errCrowded = errors.New("too many others")
+)
 
 // read reads as much of a connection as it takes to know whether the library may have it. All of it is there to be read
 // again.
@@ -218,7 +210,7 @@ func (t *gate) readFrame(c *incoming) (reason, error) {
 		return oversized, fmt.Errorf("frame of %d bytes", size)
 	}
 	if !c.grow(size) {
-		return crowded, errors.New("too much on its way")
+		return crowded, errCrowded
 	}
 	if err := c.ahead(int(size)); err != nil {
 		return silent, err
@@ -245,10 +237,8 @@ func abort(conn net.Conn) {
 type incoming struct {
 	net.Conn
 	slots *slots
-	from  netip.Addr
+	place *place
 	head  []byte // what was read ahead and not read since
-	room  int64
-	once  sync.Once
 }
 
 // ahead reads n bytes more. Memory is taken as they come: that many may never come.
@@ -260,22 +250,23 @@ func (c *incoming) ahead(n int) error {
 			return err
 		}
 		c.head = append(c.head, part...)
+		c.place.said.Add(int64(len(part)))
 		n -= len(part)
 	}
 	return nil
 }
 
-// grow takes room for n bytes. It is called once.
+// grow takes room for n bytes.
 func (c *incoming) grow(n int64) bool {
-	if !c.slots.grow(c.from, n) {
-		return false
+	out, ok := c.slots.grow(c.place, n)
+	for _, p := range out {
+		abort(p.conn)
 	}
-	c.room = n
-	return true
+	return ok
 }
 
 // leave gives up the connection's place.
-func (c *incoming) leave() { c.once.Do(func() { c.slots.free(c.from, c.room) }) }
+func (c *incoming) leave() { c.slots.leave(c.place) }
 
 // Read implements net.Conn.
 func (c *incoming) Read(b []byte) (int, error) {

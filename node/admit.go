@@ -19,62 +19,72 @@ const (
 	refusedFor = 15 * time.Second
 )
 
-// forCaller does something for the client that ctx is of, if it may read the repository: since everybody may, since the
-// operator has said that the farm may share it, or since the upstream says so of the client's own credential. Whether it
-// may is found out without a look at what is cached, so that a refusal tells nothing about that. Where nobody has asked
-// yet who may read the repository, do shows it, beside what it is for; then drop takes back what the client may not have.
-func forCaller[T any](ctx context.Context, n *Node, repo oci.Repository, p probe, do func() (T, error), drop func(T)) (T, error) {
-	s, known := n.standings.of(repo)
-	if known && n.standings.old(repo, s) {
-		defer n.lookAfter(ctx, repo, p)
-	}
-	switch {
-	case n.upstreams.shared(repo):
-		if v, err := do(); !refused(err) {
-			return v, err
-		}
-		// The farm itself may not read it: the client may.
-	case known && s.Public:
-		return do()
-	case !known:
-		return forFirst(ctx, n, repo, p, do, drop)
-	}
-	if err := n.checkCaller(ctx, repo, s, p); err != nil {
-		var none T
-		return none, err
-	}
-	v, err := do()
-	if refused(err) && ctx.Err() == nil {
-		return do() // what was under way for others, who had no right
-	}
-	return v, err
-}
+// veryOld is the age from which on a standing is looked after before it is gone by.
+const veryOld = 2 * publicFor
 
-// forFirst is forCaller where nobody has asked yet who may read the repository.
-func forFirst[T any](ctx context.Context, n *Node, repo oci.Repository, p probe, do func() (T, error), drop func(T)) (T, error) {
+// forCaller does something for the client that ctx is of, if it may read the repository: since everybody may, since the
+// operator has said that the farm may share what it can read, or since the upstream says so of the client's own credential.
+// Whether it may is found out without a look at what is cached, so that a refusal tells nothing about that. What is done
+// may itself show who may read the repository, for the first time or anew; then drop takes back what the client may not
+// have.
+func forCaller[T any](ctx context.Context, n *Node, repo oci.Repository, p probe, do func() (T, error), drop func(T)) (T, error) {
 	var none T
+	s, known := n.knownStanding(ctx, repo, p)
+	checked := known && !n.upstreams.open(repo, s)
+	if checked {
+		if err := n.checkCaller(ctx, repo, s, p); err != nil {
+			return none, err
+		}
+	}
 	v, failed := do()
-	s, known := n.standings.of(repo)
-	if !known && failed != nil {
-		return none, failed
+	if !checked {
+		refusal := n.checkAfter(ctx, repo, p, failed)
+		if refusal != nil && failed == nil {
+			drop(v)
+		}
+		if refusal != nil {
+			return none, refusal
+		}
 	}
-	var err error
-	if !known {
-		s, err = n.standing(ctx, repo, p)
-	}
-	if err == nil && !s.Public {
-		err = n.checkCaller(ctx, repo, s, p)
-	}
-	switch {
-	case err != nil && failed == nil:
-		drop(v)
-		return none, err
-	case err != nil:
-		return none, err
-	case refused(failed):
-		return do() // now with the client's right
+	if refused(failed) && ctx.Err() == nil {
+		return do() // now with the client's right; what was under way for others had none
 	}
 	return v, failed
+}
+
+// knownStanding is who may read a repository as far as that is known here. What is old is looked after beside, what is very
+// old before.
+func (n *Node) knownStanding(ctx context.Context, repo oci.Repository, p probe) (standing, bool) {
+	s, known := n.standings.of(repo)
+	if !known || !n.standings.old(repo, s) {
+		return s, known
+	}
+	n.lookAfter(ctx, repo, p)
+	if time.Since(s.At) > veryOld {
+		if now, err := n.standing(ctx, repo, p); err == nil {
+			return now, true
+		}
+	}
+	return s, true
+}
+
+// checkAfter is nil when a client may have what was done for it before it was known, or while it seemed, that everybody may
+// read the repository. failed is how that has ended.
+func (n *Node) checkAfter(ctx context.Context, repo oci.Repository, p probe, failed error) error {
+	s, known := n.standings.of(repo)
+	if !known {
+		if failed != nil {
+			return failed
+		}
+		var err error
+		if s, err = n.standing(ctx, repo, p); err != nil {
+			return err
+		}
+	}
+	if n.upstreams.open(repo, s) {
+		return nil
+	}
+	return n.checkCaller(ctx, repo, s, p)
 }
 
 // keep is the drop of what need not be given back.
@@ -84,10 +94,13 @@ func keep[T any](T) {}
 // A client without one is told what the upstream would tell it.
 func (n *Node) checkCaller(ctx context.Context, repo oci.Repository, s standing, p probe) error {
 	caller := access.CallerOf(ctx)
-	if caller.Authorization == "" && s.Hidden {
+	switch {
+	case caller.OwnName:
+		// What this client has is for the farm itself, and must not go to an upstream.
+		return &access.DeniedError{Message: "private images of " + repo.Upstream + " are not given out by the farm's own name"}
+	case caller.Authorization == "" && s.Hidden:
 		return oci.ErrNotFound
-	}
-	if caller.Authorization == "" {
+	case caller.Authorization == "":
 		return n.unauthorized(ctx, repo)
 	}
 	key := n.secret.KeyOf(caller.Authorization)
@@ -152,19 +165,15 @@ func (n *Node) askAbout(ctx context.Context, authorization access.Credential, re
 	return verdictFrom(err)
 }
 
-// checkHere asks the upstream in the name of who has q.Right. The list of tags tells when what the question names is
-// missing.
+// checkHere asks the upstream in the name of who has q.Right for what the question names: that something else may be read,
+// such as the list of tags, is another right.
 func (n *Node) checkHere(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
 	client, err := n.upstreams.of(q.Repository)
 	if err != nil {
 		return transfer.Answer{}, err
 	}
 	own := client.As(upstream.ClientIdentity(upstream.Secret(q.Right)))
-	err = probeOf(q).ask(ctx, own, q.Repository)
-	if missing(err) && q.Reference != "" && (probe{}).ask(ctx, own, q.Repository) == nil {
-		err = nil
-	}
-	return transfer.Answer{}, err
+	return transfer.Answer{}, probeOf(q).ask(ctx, own, q.Repository)
 }
 
 // verdictFrom is what an upstream's answer means for a client. What is no answer is an error.

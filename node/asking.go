@@ -20,28 +20,33 @@ type name struct {
 
 // ask puts a question to the upstream of a repository, in one name after another until it answers one: in nobody's, in the
 // farm's own, in that of a client that was shown to have the right. In whose name it answers shows who may read the
-// repository. counted says that the upstream counts such questions against a limit: what everybody may read is then asked
-// for in the farm's name, which has more left as a rule.
-func (u *upstreams) ask(ctx context.Context, repo oci.Repository, counted bool, question func(*upstream.Client) error) error {
+// repository.
+func (u *upstreams) ask(ctx context.Context, repo oci.Repository, question func(c *upstream.Client) error) error {
+	return u.askAs(ctx, repo, func(_ name, c *upstream.Client) (bool, error) { return true, question(c) })
+}
+
+// askAs is ask for a question that looks at the name. shows says whether that it was answered shows who may read the
+// repository now.
+func (u *upstreams) askAs(ctx context.Context, repo oci.Repository, question func(who name, c *upstream.Client) (shows bool, err error)) error {
 	client, err := u.of(repo)
 	if err != nil {
 		return err
 	}
-	hidden := false // from who is nobody
-	for _, who := range u.names(client, repo, counted) {
-		err = question(client.As(who.Identity))
-		hidden = hidden || who.anonymous && missing(err)
+	refusal, hidden := false, false // to who is nobody
+	for _, who := range u.names(client, repo) {
+		var shows bool
+		shows, err = question(who, client.As(who.Identity))
+		if err == nil && shows {
+			u.answered(repo, who, refusal, hidden)
+		}
+		if err == nil {
+			return nil
+		}
+		if who.anonymous && (refused(err) || missing(err) && !u.settled(repo)) {
+			refusal, hidden = true, missing(err)
+			u.refusedNobody(repo, hidden)
+		}
 		switch {
-		case err == nil && who.anonymous:
-			u.standings.note(repo, standing{Public: true})
-			return nil
-		case err == nil:
-			if hidden {
-				u.standings.note(repo, standing{Hidden: true})
-			}
-			return nil
-		case who.anonymous && refused(err):
-			u.standings.note(repo, standing{})
 		case who.right != "" && errors.Is(err, oci.ErrUnauthorized):
 			u.rights.drop(repo, who.right)
 		case missing(err) && u.settled(repo):
@@ -51,6 +56,32 @@ func (u *upstreams) ask(ctx context.Context, repo oci.Repository, counted bool, 
 		}
 	}
 	return err
+}
+
+// answered notes what it shows that an upstream has answered in a name, after it has refused, or hidden, the repository to
+// who is nobody, or was not asked in nobody's name.
+func (u *upstreams) answered(repo oci.Repository, who name, refusal, hidden bool) {
+	s, known := u.standings.of(repo)
+	if who.anonymous {
+		u.standings.change(repo, func(now *standing) { *now = standing{Public: true, Exists: true} })
+		return
+	}
+	if refusal || known && !s.Public {
+		u.standings.change(repo, func(now *standing) {
+			now.Public, now.Exists, now.Farm = false, true, now.Farm || who.right == ""
+			if refusal {
+				now.Hidden = hidden
+			}
+		})
+	}
+}
+
+// refusedNobody notes that an upstream has refused a repository to who is nobody, or has hidden it.
+func (u *upstreams) refusedNobody(repo oci.Repository, hidden bool) {
+	if s, known := u.standings.of(repo); hidden && !(known && !s.Public) {
+		return // it may not be there: that somebody gets it shows that it is hidden
+	}
+	u.standings.change(repo, func(now *standing) { now.Public, now.Hidden = false, hidden })
 }
 
 // settled tells whether everybody may read a repository: then nobody else need be asked for what it has not got.
@@ -65,7 +96,7 @@ func limited(err error) bool {
 }
 
 // names are those in which a repository is asked for, the most promising first.
-func (u *upstreams) names(client *upstream.Client, repo oci.Repository, counted bool) []name {
+func (u *upstreams) names(client *upstream.Client, repo oci.Repository) []name {
 	var own []name
 	if client.HasCredentials(repo.Path) {
 		own = append(own, name{Identity: upstream.Farm()})
@@ -78,12 +109,16 @@ func (u *upstreams) names(client *upstream.Client, repo oci.Repository, counted 
 	switch {
 	case len(own) == 0:
 		return []name{nobody}
-	case known && s.Public && counted:
-		return append(own, nobody)
 	case known && !s.Public && !u.standings.old(repo, s):
 		return own
 	}
 	return slices.Insert(own, 0, nobody)
+}
+
+// open tells whether all clients may have what is in a repository: since everybody may read it, or since the operator has
+// said so and the farm itself may.
+func (u *upstreams) open(repo oci.Repository, s standing) bool {
+	return s.Public || s.Farm && u.shared(repo)
 }
 
 // shared tells whether the operator has said that the farm may give a repository to all its clients.

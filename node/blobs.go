@@ -34,6 +34,9 @@ func (n *Node) mirroredBlob(ctx context.Context, repo oci.Repository, d oci.Dige
 	if !ranged {
 		n.prefetch.fire(repo, d)
 	}
+	if n.prefetch.sizeOf(repo, d) == 0 && !n.links.has(repo, d) {
+		defer n.learnStanding(ctx, repo, d)
+	}
 	if stored, err := n.storedBlob(ctx, repo, d); err == nil || !errors.Is(err, oci.ErrNotFound) {
 		return stored, err
 	}
@@ -41,6 +44,14 @@ func (n *Node) mirroredBlob(ctx context.Context, repo oci.Repository, d oci.Dige
 		return n.rangedBlob(ctx, repo, d)
 	}
 	return n.arrivingBlob(ctx, repo, d)
+}
+
+// learnStanding hears from the node that has asked the upstream for a blob who may read its repository now: a blob that no
+// manifest names here may be one that came after everybody could.
+func (n *Node) learnStanding(ctx context.Context, repo oci.Repository, d oci.Digest) {
+	if _, known := n.standings.of(repo); known {
+		n.standingByBlob(ctx, repo, probe{reference: d.String(), blob: true})
+	}
 }
 
 // storedBlob opens a blob that is whole here, once repo is known to have it; oci.ErrNotFound when it is not here.

@@ -63,7 +63,7 @@ func listKey(q transfer.Question) string {
 func (n *Node) tagsHere(ctx context.Context, q transfer.Question) (transfer.Answer, error) {
 	return n.listHere(ctx, q, func(ctx context.Context) (keptList, error) {
 		var page keptList
-		err := n.upstreams.ask(ctx, q.Repository, false, func(c *upstream.Client) (err error) {
+		err := n.upstreams.ask(ctx, q.Repository, func(c *upstream.Client) (err error) {
 			page.Body, page.Link, err = c.Tags(ctx, q.Repository.Path, q.N, q.Last)
 			return err
 		})
@@ -74,7 +74,7 @@ func (n *Node) tagsHere(ctx context.Context, q transfer.Question) (transfer.Answ
 func (n *Node) referrersHere(ctx context.Context, q transfer.Question, d oci.Digest) (transfer.Answer, error) {
 	return n.listHere(ctx, q, func(ctx context.Context) (keptList, error) {
 		var page keptList
-		err := n.upstreams.ask(ctx, q.Repository, false, func(c *upstream.Client) (err error) {
+		err := n.upstreams.ask(ctx, q.Repository, func(c *upstream.Client) (err error) {
 			page.Body, page.Filtered, err = c.Referrers(ctx, q.Repository.Path, d, q.Last)
 			return err
 		})

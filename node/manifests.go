@@ -137,17 +137,16 @@ func (n *Node) findManifest(ctx context.Context, repo oci.Repository, d oci.Dige
 		n.standings.learn(repo, a, nil)
 		return a, nil
 	}
-	err := n.upstreams.ask(ctx, repo, !found, func(c *upstream.Client) (err error) {
+	err := n.upstreams.askAs(ctx, repo, func(who name, c *upstream.Client) (bool, error) {
 		if found {
-			_, _, err = c.Resolve(ctx, repo.Path, d.String(), oci.ManifestTypes())
-			return err
+			_, _, err := c.Resolve(ctx, repo.Path, d.String(), oci.ManifestTypes())
+			return true, err
 		}
-		fresh := transfer.Answer{Digest: d}
-		fresh.MediaType, fresh.Body, _, err = c.Manifest(ctx, repo.Path, d.String(), oci.ManifestTypes())
+		fresh, err := n.countedManifest(ctx, who, c, repo, d)
 		if err == nil {
-			fresh.Size, a = int64(len(fresh.Body)), fresh
+			a = fresh
 		}
-		return err
+		return true, err
 	})
 	if err == nil || !cannotAsk(err) {
 		return a, err
@@ -162,4 +161,20 @@ func (n *Node) findManifest(ctx context.Context, repo oci.Repository, d oci.Dige
 		return a, nil
 	}
 	return transfer.Answer{}, err
+}
+
+// countedManifest gets a manifest from the upstream, which counts that against a limit. What everybody may read is got in
+// the farm's own name, which has more left as a rule, once a HEAD has shown that everybody may: those are not counted.
+func (n *Node) countedManifest(ctx context.Context, who name, c *upstream.Client, repo oci.Repository, d oci.Digest) (transfer.Answer, error) {
+	if who.anonymous && n.upstreams.farmMayRead(repo) {
+		if _, _, err := c.Resolve(ctx, repo.Path, d.String(), oci.ManifestTypes()); err != nil {
+			return transfer.Answer{}, err
+		}
+		c = c.As(upstream.Farm())
+	}
+	a := transfer.Answer{Digest: d}
+	var err error
+	a.MediaType, a.Body, _, err = c.Manifest(ctx, repo.Path, d.String(), oci.ManifestTypes())
+	a.Size = int64(len(a.Body))
+	return a, err
 }

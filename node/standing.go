@@ -35,7 +35,14 @@ const (
 type standing struct {
 	Public bool      `json:"public"`
 	Hidden bool      `json:"hidden,omitempty"` // the upstream says to those whom it does not know that there is no such thing
+	Farm   bool      `json:"farm,omitempty"`   // the farm's own credentials let it read what not everybody may
+	Exists bool      `json:"exists,omitempty"` // somebody was given something
 	At     time.Time `json:"at"`               // when the upstream showed it
+}
+
+func (s standing) same(t standing) bool {
+	s.At, t.At = time.Time{}, time.Time{}
+	return s == t
 }
 
 // standings remembers what the upstreams have shown of their repositories, at hand and across a restart.
@@ -46,13 +53,20 @@ type standings struct {
 	log    *slog.Logger
 
 	written *otter.Cache[oci.Repository, time.Time] // when a standing was written down that has not changed since
+	asked   *otter.Cache[oci.Repository, struct{}]  // of which the upstream was asked again a moment ago
 }
+
+// askedFor is how long a repository is left alone that was asked about beside what was going on.
+const askedFor = 5 * time.Second
 
 func newStandings(store *blobstore.Store, ttl func(oci.Repository) time.Duration, log *slog.Logger) *standings {
 	return &standings{
 		ttl: ttl, store: store, log: log,
 		atHand:  otter.Must(&otter.Options[oci.Repository, standing]{MaximumSize: maxStandings}),
 		written: otter.Must(&otter.Options[oci.Repository, time.Time]{MaximumSize: maxStandings}),
+		asked: otter.Must(&otter.Options[oci.Repository, struct{}]{
+			MaximumSize: maxStandings, ExpiryCalculator: otter.ExpiryWriting[oci.Repository, struct{}](askedFor),
+		}),
 	}
 }
 
@@ -79,12 +93,24 @@ func (s *standings) of(repo oci.Repository) (standing, bool) {
 	return known, true
 }
 
-// note remembers what the upstream has shown just now. What says the same as before is written down only now and then.
-func (s *standings) note(repo oci.Repository, now standing) {
+// change remembers what the upstream has shown just now.
+func (s *standings) change(repo oci.Repository, change func(*standing)) {
+	now, _ := s.of(repo)
+	change(&now)
 	now.At = time.Now()
+	s.note(repo, now)
+}
+
+// note remembers a standing, unless a later one is known. What says the same as before is written down only now and then,
+// and what may be a name that somebody made up not at all.
+func (s *standings) note(repo oci.Repository, now standing) {
 	before, ok := s.of(repo)
+	if ok && before.At.After(now.At) {
+		return
+	}
 	s.atHand.Set(repo, now)
-	if at, written := s.written.GetIfPresent(repo); ok && before.Public == now.Public && before.Hidden == now.Hidden && written && now.At.Sub(at) < writeEvery {
+	at, written := s.written.GetIfPresent(repo)
+	if ok && before.same(now) && written && now.At.Sub(at) < writeEvery || !now.Public && !now.Exists && !before.Public {
 		return
 	}
 	raw, err := json.Marshal(now)
@@ -100,22 +126,27 @@ func (s *standings) note(repo oci.Repository, now standing) {
 // learn takes over what a peer said of a repository, or what its refusal shows.
 func (s *standings) learn(repo oci.Repository, a transfer.Answer, err error) {
 	switch {
-	case err == nil && a.Public:
-		s.note(repo, standing{Public: true})
-	case err == nil && a.Private, errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrDenied):
-		s.note(repo, standing{Hidden: a.Hidden})
+	case err == nil && (a.Public || a.Private):
+		s.note(repo, standingIn(a))
+	case errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrDenied):
+		s.change(repo, func(now *standing) { now.Public, now.Hidden = false, false })
 	}
+}
+
+// standingIn is what a peer said of a repository.
+func standingIn(a transfer.Answer) standing {
+	return standing{Public: a.Public, Hidden: a.Hidden, Farm: a.FarmReads, Exists: true, At: time.Now().Add(-a.StandingAge)}
 }
 
 // in is a with who may read its repository.
 func (s standing) in(a transfer.Answer) transfer.Answer {
-	a.Public, a.Private, a.Hidden = s.Public, !s.Public, s.Hidden
+	a.Public, a.Private, a.Hidden, a.FarmReads, a.StandingAge = s.Public, !s.Public, s.Hidden, s.Farm, age(s.At)
 	return a
 }
 
-// fill completes an answer to a peer with who may read the repository, unless that is long ago: the peer takes it for new.
+// fill completes an answer to a peer with who may read the repository.
 func (s *standings) fill(repo oci.Repository, a transfer.Answer) transfer.Answer {
-	if known, ok := s.of(repo); ok && !s.old(repo, known) {
+	if known, ok := s.of(repo); ok {
 		a = known.in(a)
 	}
 	return a
@@ -165,8 +196,11 @@ func (n *Node) standing(ctx context.Context, repo oci.Repository, p probe) (stan
 	return v.(standing), nil
 }
 
-// lookAfter asks again who may read a repository, beside what is going on.
+// lookAfter asks again who may read a repository, beside what is going on, and not at every request.
 func (n *Node) lookAfter(ctx context.Context, repo oci.Repository, p probe) {
+	if _, ok := n.standings.asked.SetIfAbsent(repo, struct{}{}); !ok {
+		return
+	}
 	n.flights.begin(ctx, "standing "+repo.String(), func(ctx context.Context) (any, error) {
 		return n.standingOfOwner(ctx, repo, p)
 	})
@@ -194,7 +228,7 @@ func (n *Node) standingOfOwner(ctx context.Context, repo oci.Repository, p probe
 	if err != nil {
 		return standing{}, err
 	}
-	return standing{Public: a.Public, Hidden: a.Hidden, At: time.Now()}, nil
+	return standingIn(a), nil
 }
 
 // standingHere asks the upstream, in nobody's name, unless that was done within the hour. What the question names may
@@ -211,7 +245,7 @@ func (n *Node) standingHere(ctx context.Context, q transfer.Question) (transfer.
 			n.standings.note(q.Repository, now)
 		case err == nil: // for now
 		case ok:
-			now = known
+			now = known // as old as it is
 		default:
 			if now, ok = n.standingElsewhere(ctx, q); !ok {
 				return nil, err
@@ -226,13 +260,16 @@ func (n *Node) standingHere(ctx context.Context, q transfer.Question) (transfer.
 	return v.(standing).in(transfer.Answer{}), nil
 }
 
-// askEverybody tells whether the upstream gives a repository to somebody whom it does not know. One that says that there
-// is no such thing, even of the list of tags, may hide what is private, or have nothing yet: that shows nothing.
+// askEverybody tells whether the upstream gives a repository to somebody whom it does not know, and if not, where that is
+// of use, whether it gives it to the farm. One that says that there is no such thing, even of the list of tags, may hide
+// what is private, or have nothing yet: that shows nothing.
 func (n *Node) askEverybody(ctx context.Context, repo oci.Repository, p probe) (now standing, shown bool, err error) {
 	client, err := n.upstreams.of(repo)
 	if err != nil {
 		return standing{}, false, err
 	}
+	before, _ := n.standings.of(repo)
+	now = standing{Exists: before.Exists, At: time.Now()}
 	anonymous := client.As(upstream.Anonymous())
 	err = p.ask(ctx, anonymous, repo)
 	if missing(err) && p.reference != "" {
@@ -240,13 +277,17 @@ func (n *Node) askEverybody(ctx context.Context, repo oci.Repository, p probe) (
 	}
 	switch {
 	case err == nil:
-		return standing{Public: true}, true, nil
-	case refused(err):
-		return standing{}, true, nil
-	case missing(err):
-		return standing{Hidden: true}, false, nil
+		now.Public, now.Exists = true, true
+		return now, true, nil
+	case !refused(err) && !missing(err):
+		return standing{}, false, fmt.Errorf("who may read %s: %w", repo, err)
 	}
-	return standing{}, false, fmt.Errorf("who may read %s: %w", repo, err)
+	now.Hidden = missing(err)
+	if n.upstreams.shared(repo) && client.HasCredentials(repo.Path) {
+		now.Farm = p.ask(ctx, client.As(upstream.Farm()), repo) == nil
+		now.Exists = now.Exists || now.Farm
+	}
+	return now, !now.Hidden || now.Farm, nil
 }
 
 // standingElsewhere is what the other nodes know of a repository. One that says that not everybody may read it is believed
@@ -254,11 +295,13 @@ func (n *Node) askEverybody(ctx context.Context, repo oci.Repository, p probe) (
 func (n *Node) standingElsewhere(ctx context.Context, q transfer.Question) (known standing, ok bool) {
 	for _, a := range n.engine.AskMembers(ctx, q) {
 		if a.Private {
-			return standing{Hidden: a.Hidden}, true
+			return standingIn(a), true
 		}
-		ok = ok || a.Public
+		if a.Public && (!ok || a.StandingAge < age(known.At)) {
+			known, ok = standingIn(a), true
+		}
 	}
-	return standing{Public: ok}, ok
+	return known, ok
 }
 
 // refused tells whether an upstream will not give something to who asks.

@@ -135,7 +135,7 @@ func (n *Node) resolveHere(ctx context.Context, key tagKey) (resolved, error) {
 		}
 		var d oci.Descriptor
 		var raw []byte
-		err := n.upstreams.ask(ctx, key.repo, false, func(c *upstream.Client) (err error) {
+		err := n.upstreams.ask(ctx, key.repo, func(c *upstream.Client) (err error) {
 			d, raw, err = c.Resolve(ctx, key.repo.Path, key.tag, acceptTypes(key.class))
 			return err
 		})

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,6 +33,9 @@ type Trust struct {
 // firstTry is how long a node that starts tries to become a member, or one again, before it serves alone meanwhile.
 const firstTry = 2 * time.Second
 
+// ErrTrustSetup says that the configuration of trust does not fit the node: starting again does not help.
+var ErrTrustSetup = errors.New("trust is not set up")
+
 // openTrust reads what makes this node a member. In mode files that says who the node is, and comes before anything else;
 // in mode auto a node without seeds founds a farm at its first start, and one with seeds needs a token.
 func (n *Node) openTrust() error {
@@ -39,14 +43,43 @@ func (n *Node) openTrust() error {
 		Dir: n.cfg.DataDir, Node: n.id, Farm: n.cfg.Farm, Mode: n.cfg.Trust.Mode, Files: n.cfg.Trust.Files, Expect: n.expected,
 	}
 	var err error
-	if n.trust, err = trust.Open(cfg, n.log); err != nil || n.trust.Mode() != trust.Auto || n.trust.Certificate() != nil {
+	n.trust, err = trust.Open(cfg, n.log)
+	if err != nil && cfg.Mode == trust.Own {
+		return fmt.Errorf("%w: %w", ErrTrustSetup, err)
+	}
+	if err != nil {
 		return err
 	}
-	if len(n.cfg.Gossip.Seeds) == 0 {
-		return n.trust.Found()
+	switch {
+	case n.trust.Mode() != trust.Auto:
+		return nil
+	case n.trust.Certificate() != nil:
+		return n.warnOfOtherFarm()
+	case len(n.cfg.Gossip.Seeds) > 0:
+		n.token, err = n.joinToken()
+		return err
+	case n.cfg.Trust.Token != "" || n.cfg.Trust.TokenFile != "":
+		return fmt.Errorf("%w: there is a token, and join is empty: say which farm to join, or leave the token out to found one", ErrTrustSetup)
 	}
-	n.token, err = n.joinToken()
-	return err
+	return n.trust.Found()
+}
+
+// warnOfOtherFarm is for who gives a token to a node that belongs to another farm: it is not looked at. A node that has
+// never met another one was most likely started once without join, and does not start.
+func (n *Node) warnOfOtherFarm() error {
+	token, err := n.joinToken()
+	cas := n.trust.State().CAs
+	if err != nil || len(cas) == 0 || slices.ContainsFunc(cas, func(der []byte) bool { return sha256.Sum256(der) == token.Fingerprint() }) {
+		return nil
+	}
+	err = fmt.Errorf("%w: the token is for the farm with the CA %s, and this node is of the farm with the CA %x: "+
+		"to have it join the other one, remove the folder %s and start it again with the token",
+		ErrTrustSetup, token.Fingerprint(), sha256.Sum256(cas[0]), filepath.Join(n.cfg.DataDir, "trust"))
+	if len(rememberedPeers(n.cfg.DataDir)) == 0 {
+		return err
+	}
+	n.log.Warn("token is not looked at", slog.Any("reason", err))
+	return nil
 }
 
 // joinToken is the token of a node that has no certificate yet.
@@ -55,16 +88,20 @@ func (n *Node) joinToken() (trust.Token, error) {
 	if path := n.cfg.Trust.TokenFile; text == "" && path != "" {
 		raw, err := os.ReadFile(path)
 		if err != nil {
-			return trust.Token{}, fmt.Errorf("read trust.token_file: %w", err)
+			return trust.Token{}, fmt.Errorf("%w: read trust.token_file: %w", ErrTrustSetup, err)
 		}
 		text = strings.TrimSpace(string(raw))
 	}
 	if text == "" {
-		return trust.Token{}, errors.New("this node has no certificate of the farm that it is to join: " +
-			"make a token with `p2pctl token create` on any member and start it with --token once, " +
-			"or start the first node of a new farm without --join")
+		return trust.Token{}, fmt.Errorf("%w: this node has no certificate of the farm that it is to join: "+
+			"make a token with `p2pctl token create` on any member and start it with --token once, "+
+			"or start the first node of a new farm without --join", ErrTrustSetup)
 	}
-	return trust.ParseToken(text)
+	token, err := trust.ParseToken(text)
+	if err != nil {
+		return token, fmt.Errorf("%w: %w", ErrTrustSetup, err)
+	}
+	return token, nil
 }
 
 // ownFiles is the id that the certificate of a site's PKI gives this node, kept as the node's id from now on.

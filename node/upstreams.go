@@ -63,9 +63,11 @@ func (u *upstreams) of(repo oci.Repository) (*upstream.Client, error) {
 // confirmation that it has the blob, which is kept as a link.
 func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest, off, n int64) (transfer.Body, error) {
 	var s *upstream.Stream
-	err := u.ask(ctx, repo, false, func(c *upstream.Client) (err error) {
+	before, known := u.standings.of(repo)
+	err := u.askAs(ctx, repo, func(who name, c *upstream.Client) (shows bool, err error) {
 		s, err = c.Stream(ctx, repo.Path, d, off, n)
-		return err
+		// A storage that was named a moment ago gives what the upstream itself may not give any more.
+		return !who.anonymous || !known || before.Public, err
 	})
 	if err != nil {
 		return transfer.Body{}, err
@@ -77,7 +79,7 @@ func (u *upstreams) Blob(ctx context.Context, repo oci.Repository, d oci.Digest,
 // Prepare gets ready to ask for a repository's blobs, beside what else must be done before.
 func (u *upstreams) Prepare(ctx context.Context, repo oci.Repository) {
 	if c, err := u.of(repo); err == nil {
-		c.As(u.names(c, repo, false)[0].Identity).Prepare(ctx, repo.Path)
+		c.As(u.names(c, repo)[0].Identity).Prepare(ctx, repo.Path)
 	}
 }
 
@@ -100,7 +102,7 @@ func (u *upstreams) connections(repo oci.Repository) int {
 // StatBlob asks a repository for a blob's size; the answer is a confirmation too.
 func (u *upstreams) StatBlob(ctx context.Context, repo oci.Repository, d oci.Digest) (int64, error) {
 	var size int64
-	err := u.ask(ctx, repo, false, func(c *upstream.Client) (err error) {
+	err := u.ask(ctx, repo, func(c *upstream.Client) (err error) {
 		size, err = c.StatBlob(ctx, repo.Path, d)
 		return err
 	})

@@ -39,7 +39,9 @@ type Config struct {
 	SlowestUpload int64
 	// MaxHeaderBytes bounds a request's header. Default 64 KiB.
 	MaxHeaderBytes int
-	// MaxConnections bounds the connections open at once; one more is closed at once, not queued. Default 4096.
+	// MaxConnections bounds the connections open at once, those to loopback addresses apart from all others; one more is
+	// closed at once, not queued. Beyond loopback 256 of them at most are from one address, or one network of 64 bits of
+	// IPv6. Default 4096.
 	MaxConnections int
 
 	// Access decides about hosted repositories. Default nil: everybody may do everything with them.

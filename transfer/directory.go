@@ -87,4 +87,7 @@ type Answer struct {
 	Public    bool          // the upstream gives the repository to everybody
 	Private   bool          // the upstream wants to know who asks; neither: not known
 	Hidden    bool          // Private, and it says to all others that there is no such thing
+	FarmReads bool          // Private, and the farm's own credentials let it read the repository
+	// StandingAge is how long ago the upstream has shown Public, Private, Hidden and FarmReads.
+	StandingAge time.Duration
 }

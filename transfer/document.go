@@ -158,8 +158,9 @@ func (e *Engine) answer(id string, q Question, reply *transferpb.DocumentReply) 
 		MediaType: reply.GetMediaType(), Size: reply.GetSize(), Body: reply.GetBody(), Link: reply.GetLink(),
 		Stale: reply.GetStale(), Filtered: reply.GetFiltered(), Linked: reply.GetLinked(),
 		Public: reply.GetStanding() == transferpb.Standing_STANDING_PUBLIC, Private: reply.GetStanding() >= transferpb.Standing_STANDING_PRIVATE,
-		Hidden: reply.GetStanding() == transferpb.Standing_STANDING_HIDDEN,
-		Fresh:  time.Duration(reply.GetFreshMs()) * time.Millisecond, Age: time.Duration(reply.GetAgeMs()) * time.Millisecond,
+		Hidden: reply.GetStanding() == transferpb.Standing_STANDING_HIDDEN, FarmReads: reply.GetFarmReads(),
+		StandingAge: max(0, time.Duration(reply.GetStandingAgeMs())*time.Millisecond),
+		Fresh:       time.Duration(reply.GetFreshMs()) * time.Millisecond, Age: time.Duration(reply.GetAgeMs()) * time.Millisecond,
 	}
 	var err error
 	if reply.GetDigest() != "" {
@@ -235,7 +236,7 @@ func (e *Engine) Document(ctx context.Context, q *transferpb.DocumentRequest) (*
 	_ = spend(e.upload, int64(len(a.Body)))
 	return &transferpb.DocumentReply{
 		Digest: a.Digest.String(), MediaType: a.MediaType, Size: a.Size, Body: a.Body, Link: a.Link,
-		Stale: a.Stale, Filtered: a.Filtered, Linked: a.Linked, Standing: a.standing(),
+		Stale: a.Stale, Filtered: a.Filtered, Linked: a.Linked, Standing: a.standing(), FarmReads: a.FarmReads, StandingAgeMs: int64((a.StandingAge + time.Millisecond - 1) / time.Millisecond),
 		FreshMs: a.Fresh.Milliseconds(), AgeMs: int64((a.Age + time.Millisecond - 1) / time.Millisecond),
 	}, nil
 }

@@ -58,6 +58,9 @@ func (t *Trust) found(i *issuer, seal SealKey) error {
 	if err := t.keepState(v); err != nil {
 		return err
 	}
+	if err := t.disk.write(nodeCert, encodeCertificates(chain)); err != nil { // a founder that is not on disk founds again
+		return err
+	}
 	t.useView(v)
 	return t.setCertificate(chain)
 }

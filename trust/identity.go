@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -56,8 +57,8 @@ func (t *Trust) Certificate() *x509.Certificate {
 	return nil
 }
 
-// SetCertificate makes chain, DER with this node's own certificate first, the one that is shown from now on, and keeps it.
-// It must be for this node's id and key, and of an authority in State, which is therefore set before. Connections that
+// SetCertificate makes chain, DER with this node's own certificate first, the one that is shown from now on, and keeps it,
+// as soon as it can be written. It must be for this node's id and key, and of an authority in State, which is therefore set before. Connections that
 // are open stay open. In mode files the files say which it is.
 func (t *Trust) SetCertificate(chain [][]byte) error {
 	if t.cfg.Mode == Own {
@@ -80,10 +81,9 @@ func (t *Trust) setCertificate(chain [][]byte) error {
 	if err != nil {
 		return fmt.Errorf("take a certificate: %w", err)
 	}
-	if err := t.disk.write(nodeCert, encodeCertificates(chain)); err != nil {
-		return err
-	}
 	t.own.Store(own)
+	t.dues.owe(dueCertificate)
+	t.write(context.Background())
 	return nil
 }
 

@@ -74,10 +74,9 @@ func (t *Trust) startAnew(s State) error {
 		return err
 	}
 	defer t.takeTurn()()
-	if err := t.keepState(v); err != nil {
-		return err
-	}
 	t.useView(v)
+	t.dues.owe(dueState)
+	t.write(context.Background())
 	return nil
 }
 

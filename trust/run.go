@@ -7,7 +7,7 @@ import (
 )
 
 // Run does a node's part in the farm's trust until ctx ends: it answers at the join door, renews the certificates in time,
-// keeps the state that of the farm, and, on voters, takes the steps of rotations. On the first node of a farm it puts the
+// keeps the state that of the farm, writes what could not be written, and, on voters, takes the steps of rotations. On the first node of a farm it puts the
 // authority into the catalog. Attach comes before.
 func (t *Trust) Run(ctx context.Context) error {
 	p, err := t.parts()
@@ -24,6 +24,7 @@ func (t *Trust) Run(ctx context.Context) error {
 		})
 	})
 	g.Go(func() error { return t.keep(ctx, p) })
+	g.Go(func() error { return t.keepWritten(ctx) })
 	if t.Mode() == Auto {
 		g.Go(func() error { return t.staff(ctx, p) })
 		g.Go(func() error { return t.keepRenewed(ctx) })

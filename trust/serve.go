@@ -147,10 +147,9 @@ func (t *Trust) renewServing(ctx context.Context) error {
 	if err := checkServing(pair.Leaf, wanted, t.view.Load()); err != nil {
 		return err
 	}
-	if err := t.keepServingPair(pair); err != nil {
-		return err
-	}
 	t.serving.pair.Store(pair)
+	t.dues.owe(dueServing)
+	t.writeInTurn(ctx)
 	t.log.LogAttrs(ctx, slog.LevelInfo, "certificate for the registry", slog.Any("names", wanted.list()), slog.Time("ends", pair.Leaf.NotAfter))
 	return nil
 }

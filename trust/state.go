@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -106,7 +107,7 @@ func (t *Trust) Revoked(id string) bool {
 }
 
 // SetState takes what the farm has agreed on and keeps it on disk; connections of nodes that are revoked by it are closed
-// before it returns. One whose epoch is not higher than the last one's changes nothing. In mode files authorities and
+// before it returns. It holds even if it cannot be written: see Trouble. One whose epoch is not higher than the last one's changes nothing. In mode files authorities and
 // gossip keys stay those of the files.
 func (t *Trust) SetState(s State) (changed bool, err error) {
 	defer t.takeTurn()()
@@ -128,10 +129,9 @@ func (t *Trust) setState(s State) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("take epoch %d: %w", s.Epoch, err)
 	}
-	if err := t.keepState(v); err != nil {
-		return false, err
-	}
 	t.useView(v)
+	t.dues.owe(dueState)
+	t.write(context.Background())
 	return true, nil
 }
 

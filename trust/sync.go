@@ -171,19 +171,21 @@ func (k *keeping) keepBook(ctx context.Context, s *signer) (*trustpb.Book, error
 	if s == nil {
 		return book, nil
 	}
-	return book, k.copy(ctx)
+	k.copy(ctx)
+	return book, nil
 }
 
-// copy keeps on disk, about each hour, which key is whose.
-func (k *keeping) copy(ctx context.Context) error {
+// copy keeps on disk, about each hour, which key is whose. That it cannot be written is no reason to keep a revoked node's
+// gossip key.
+func (k *keeping) copy(ctx context.Context) {
 	if !k.copied.IsZero() && time.Since(k.copied) < syncEvery/2 {
-		return nil
+		return
 	}
-	err := k.t.keepCopy(ctx, k.p)
-	if err == nil {
-		k.copied = time.Now()
+	if err := k.t.keepCopy(ctx, k.p); err != nil {
+		k.t.log.LogAttrs(ctx, slog.LevelWarn, "which key is whose is not kept on disk", slog.Any("error", err))
+		return
 	}
-	return err
+	k.copied = time.Now()
 }
 
 // bindAll puts which key is whose into the catalog: this node's, and all that it knows when the catalog was lost or is one

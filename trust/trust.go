@@ -132,6 +132,7 @@ type Trust struct {
 	mark mark // of the files that were read last, in mode files; who has the turn looks at it
 
 	serving serving // what the registry shows to its clients
+	dues    dues    // what holds and is not on disk yet
 
 	clerk *clerk // what deals with the catalog and with other nodes
 }
@@ -145,7 +146,7 @@ func Open(cfg Config, log *slog.Logger) (*Trust, error) {
 	t := &Trust{
 		cfg: cfg, log: log, node: cfg.Node, disk: disk{filepath.Join(cfg.Dir, "trust")},
 		open: newLive(), refused: newRefusals(log), turn: make(chan struct{}, 1), clerk: newClerk(),
-		serving: serving{kick: make(chan struct{}, 1)},
+		serving: serving{kick: make(chan struct{}, 1)}, dues: dues{kick: make(chan struct{}, 1)},
 		peers:   &handshakes{limit: cfg.Handshakes, perAddress: cfg.HandshakesPerAddress},
 		door:    &handshakes{limit: cfg.Handshakes, perAddress: cfg.HandshakesPerAddress},
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ func run(ctx context.Context, timeout time.Duration, argv []string, input string
 	out := &bounded{}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout = strings.NewReader(input), out
+	cmd.Env = withoutOwn(cmd.Environ())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // for a child of its that holds on to its output
@@ -37,6 +39,11 @@ func run(ctx context.Context, timeout time.Duration, argv []string, input string
 		return out.b.Bytes(), nil
 	}
 	return out.b.Bytes(), err
+}
+
+// withoutOwn is an environment without what configures this node: a token to join the farm may be among it.
+func withoutOwn(environ []string) []string {
+	return slices.DeleteFunc(environ, func(variable string) bool { return strings.HasPrefix(variable, "P2PD_") })
 }
 
 // bounded is an output that takes up to maxPrinted bytes.

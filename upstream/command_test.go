@@ -87,3 +87,20 @@ func TestWhatIsKeptOfClientsIsBounded(t *testing.T) {
 		t.Errorf("%d clients are kept after Forget; want none", n)
 	}
 }
+
+func TestAProgramHasNothingOfTheNodesOwnEnvironment(t *testing.T) {
+	t.Setenv("P2PD_TRUST_JOIN_TOKEN", "secret")
+	t.Setenv("P2PD_", "secret")
+	t.Setenv("OTHER_P2PD_SETTING", "kept")
+	out, err := run(t.Context(), 10*time.Second, []string{"env"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "\n" + string(out)
+	if strings.Contains(text, "\nP2PD_") {
+		t.Error("a program has variables that begin with P2PD_; want none")
+	}
+	if !strings.Contains(text, "\nOTHER_P2PD_SETTING=kept\n") || !strings.Contains(text, "\nPATH=") {
+		t.Error("a program lacks variables that do not begin with P2PD_; want all of them")
+	}
+}

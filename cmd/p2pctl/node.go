@@ -27,50 +27,61 @@ func newNode(o *options) *cobra.Command {
 			Use: "list", Short: "List the nodes with their certificates, and those that were shut out",
 			Args: cobra.NoArgs, RunE: work(o.nodes),
 		},
-		&cobra.Command{
-			Use:   "revoke ID",
-			Short: "Shut a node out of the farm at once",
-			Long: `p2pctl node revoke shuts a node out: within seconds no member talks to it any
-more, it cannot join or renew its certificate, and the gossip gets a new key. It
-is for a host that was stolen or broken into. The blobs that it has stay on it.
-
-Who has the disk of a voter of the catalog, or of a node that was one within the
-hour before it was taken, has the farm's CA: by the certificates that he makes
-with it he is a member, under any id, until the farm is founded anew.`,
-			Args: cobra.ExactArgs(1),
-			RunE: workOn(o.revokeNode),
-		},
+		newRevoke(o),
 		&cobra.Command{
 			Use:   "readmit ID",
 			Short: "Take the revocation of a node back",
 			Args:  cobra.ExactArgs(1),
 			RunE: workOn(func(ctx context.Context, id string) error {
-				return o.steer(ctx, "readmitting", fmt.Sprintf("node %s may join again", id),
+				err := o.steer(ctx, "readmitting", fmt.Sprintf("node %s may join again", id),
 					func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) {
 						return c.ReadmitNode(ctx, id)
 					})
+				if err == nil {
+					o.say("its certificate stays void: on its host stop p2pd, remove the folder trust in its data directory, and start it with --join and a new token")
+				}
+				return err
 			}),
 		},
 	)
 	return cmd
 }
 
+func newRevoke(o *options) *cobra.Command {
+	force := false
+	cmd := &cobra.Command{
+		Use:   "revoke ID",
+		Short: "Shut a node out of the farm at once",
+		Long: `p2pctl node revoke shuts a node out: within seconds no member talks to it any
+more, it cannot join or renew its certificate, and the gossip gets a new key. It
+is for a host that was stolen or broken into. The blobs that it has stay on it.
+
+Who has the disk of a voter of the catalog, or of a node that was one within the
+hour before it was taken, has the farm's CA: by the certificates that he makes
+with it he is a member, under any id, until the farm is founded anew.`,
+		Args: cobra.ExactArgs(1),
+		RunE: workOn(func(ctx context.Context, id string) error { return o.revokeNode(ctx, id, force) }),
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "also an id of which no member is known")
+	return cmd
+}
+
 // revokeNode shuts a node out, and says what that does not reach.
-func (o *options) revokeNode(ctx context.Context, id string) error {
+func (o *options) revokeNode(ctx context.Context, id string, force bool) error {
 	client, err := o.client()
 	if err != nil {
 		return err
 	}
 	known, voter := o.standing(ctx, client, id) // before: a node that is shut out is soon no member
+	if !known && !force {
+		return fmt.Errorf("no member of that id is known: see p2pctl node list; with --force %s is revoked all the same", id)
+	}
 	err = o.steer(ctx, "revoking", fmt.Sprintf("node %s is shut out; p2pctl node readmit takes it back", id),
 		func(ctx context.Context, c *adminapi.Client) (adminapi.TrustStatus, error) {
 			return c.RevokeNode(ctx, id)
 		})
 	if err != nil {
 		return err
-	}
-	if !known {
-		o.say("no member of that id is known; revoked all the same")
 	}
 	if voter {
 		o.say("it is a voter of the catalog, whose disk has the farm's CA: certificates that are made with what is on it are good until the farm is founded anew")

@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 	_, _ = fmt.Fprintln(stderr, "p2pd:", err)
-	if _, bad := errors.AsType[*config.Error](err); bad || errors.Is(err, errUsage) {
+	if _, bad := errors.AsType[*config.Error](err); bad || errors.Is(err, errUsage) || errors.Is(err, node.ErrTrustSetup) {
 		return exitUsage
 	}
 	return exitFailed

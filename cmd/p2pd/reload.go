@@ -12,7 +12,11 @@ import (
 )
 
 // settle is how long a folder must be quiet before its files count as written: programs write, rename and link in steps.
-const settle = 200 * time.Millisecond
+// A folder that is never quiet is looked at after settleAtMost.
+const (
+	settle       = 200 * time.Millisecond
+	settleAtMost = 2 * time.Second
+)
 
 // A reloader has credentials read anew when their files have changed, or somebody says so.
 type reloader struct {
@@ -26,10 +30,16 @@ type reloader struct {
 func (r *reloader) run(ctx context.Context) {
 	changes, stop := r.watch(ctx)
 	defer stop()
+	r.follow(ctx, changes)
+}
+
+// follow looks at the files when something has happened in their folders.
+func (r *reloader) follow(ctx context.Context, changes <-chan fsnotify.Event) {
 	quiet := time.NewTimer(settle)
 	quiet.Stop()
 	defer quiet.Stop()
 	before := r.state()
+	var latest time.Time // to look at the files; zero when nothing has happened since
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,8 +52,14 @@ func (r *reloader) run(ctx context.Context) {
 				changes = nil
 				continue
 			}
-			quiet.Reset(settle)
+			if latest.IsZero() {
+				latest = time.Now().Add(settleAtMost)
+			}
+			if wait := min(settle, time.Until(latest)); wait > 0 {
+				quiet.Reset(wait)
+			}
 		case <-quiet.C:
+			latest = time.Time{}
 			if now := r.state(); !slices.EqualFunc(now, before, sameFile) {
 				before = now
 				r.do(ctx, "file")

@@ -163,6 +163,39 @@ func TestARepositoryThatBecomesPrivateIsPrivateHere(t *testing.T) {
 	}
 }
 
+// TestWhatComesAfterARepositoryBecamePrivateIsGivenToNobody: not even in the answer by which the farm finds out.
+func TestWhatComesAfterARepositoryBecamePrivateIsGivenToNobody(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]func(i *images.Image) string{
+		"by tag":      func(*images.Image) string { return "/manifests/latest" },
+		"by digest":   func(i *images.Image) string { return "/manifests/" + i.Digest.String() },
+		"a layer":     func(i *images.Image) string { return "/blobs/" + i.Layers[0].Digest.String() },
+		"a small one": func(i *images.Image) string { return "/blobs/" + i.Config.Digest.String() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := privateFarm(t, 2, true, nil)
+			image(t, f, 4690, openRepo, "latest", 1<<20)
+			for _, n := range f.Nodes {
+				if got := status(t, n, http.MethodGet, openRepo+"/manifests/latest", acceptAll...); got != http.StatusOK {
+					t.Fatalf("GET of a public tag = %d", got)
+				}
+			}
+			f.Hub.SetReaders(openRepo, "alice", farmUser)
+			f.Hub.RevokeTokens()
+			fresh := image(t, f, 4691, openRepo, "latest", 1<<20)
+			for at, n := range f.Nodes {
+				for range 2 {
+					r := n.Ask(t.Context(), http.MethodGet, openRepo+path(fresh), acceptAll...)
+					if r.Status == http.StatusOK && (name != "by tag" || r.Header.Get("Docker-Content-Digest") == fresh.Digest.String()) {
+						t.Errorf("GET of what came after the repository became private at node %d = 200; want 401", at)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestWhatAnUpstreamHidesIsHiddenHere: one that says 404 of what is private is not outdone by a 401.
 func TestWhatAnUpstreamHidesIsHiddenHere(t *testing.T) {
 	t.Parallel()

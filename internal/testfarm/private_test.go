@@ -223,4 +223,9 @@ func TestWhatTheFarmMayShareAndCannotReadIsReadByThoseWhoMay(t *testing.T) {
 			}
 		}
 	}
+	for _, n := range f.Nodes { // now that it is cached
+		for _, c := range allWays(nameForms["as dockerd"], secretRepo, i) {
+			checkRefusal(t, "nobody", c, n.Ask(t.Context(), c.method, c.path, c.header...))
+		}
+	}
 }

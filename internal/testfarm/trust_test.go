@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -278,5 +279,40 @@ func TestTenThousandHalfOpenConnectionsStopNobody(t *testing.T) {
 		if got := status(t, n, http.MethodGet, "library/besieged/blobs/"+i.Layers[0].Digest.String()); got != http.StatusOK {
 			t.Errorf("GET of a layer at %s under siege = %d; want 200", n.ID(), got)
 		}
+	}
+}
+
+// TestATokenThatCannotBeOfUseIsNoTokenThatIsIgnored: the node would found a farm of its own, or stay in it.
+func TestATokenThatCannotBeOfUseIsNoTokenThatIsIgnored(t *testing.T) {
+	t.Parallel()
+	f := trusted(t, 1)
+	token, err := f.Nodes[0].Admin().CreateToken(t.Context(), time.Minute, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := f.Config(t.TempDir())
+	c.AdminSocket, c.Trust.Mode, c.Trust.Token = "", trust.Auto, token.Token
+	seeds := c.Gossip.Seeds
+	open := func(what string) error {
+		n, err := node.Open(t.Context(), c, slog.New(slog.DiscardHandler))
+		if err == nil {
+			_ = n.Close()
+			t.Errorf("Open with %s = nil", what)
+		}
+		return err
+	}
+	c.Gossip.Seeds = nil
+	if err := open("a token and nobody to join"); !errors.Is(err, node.ErrTrustSetup) {
+		t.Errorf("Open with a token and nobody to join = %v; want %v", err, node.ErrTrustSetup)
+	}
+	c.Trust.Token = ""
+	alone, err := node.Open(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = alone.Close()
+	c.Gossip.Seeds, c.Trust.Token = seeds, token.Token
+	if err := open("a token of another farm"); !errors.Is(err, node.ErrTrustSetup) || !strings.Contains(err.Error(), "remove the folder") {
+		t.Errorf("Open with a token of another farm = %v; want one that tells what to do", err)
 	}
 }

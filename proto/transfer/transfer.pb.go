@@ -1688,10 +1688,12 @@ type DocumentReply struct {
 	Link          string                 `protobuf:"bytes,6,opt,name=link,proto3" json:"link,omitempty"`
 	Stale         bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
 	Filtered      bool                   `protobuf:"varint,8,opt,name=filtered,proto3" json:"filtered,omitempty"`
-	FreshMs       int64                  `protobuf:"varint,9,opt,name=fresh_ms,json=freshMs,proto3" json:"fresh_ms,omitempty"`                     // how long the answer may be taken for true without asking again
-	AgeMs         int64                  `protobuf:"varint,10,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`                          // how long ago the upstream gave the answer
-	Linked        bool                   `protobuf:"varint,11,opt,name=linked,proto3" json:"linked,omitempty"`                                     // the repository itself has confirmed what the answer names
-	Standing      Standing               `protobuf:"varint,12,opt,name=standing,proto3,enum=pullonce.transfer.Standing" json:"standing,omitempty"` // of the repository
+	FreshMs       int64                  `protobuf:"varint,9,opt,name=fresh_ms,json=freshMs,proto3" json:"fresh_ms,omitempty"`                      // how long the answer may be taken for true without asking again
+	AgeMs         int64                  `protobuf:"varint,10,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`                           // how long ago the upstream gave the answer
+	Linked        bool                   `protobuf:"varint,11,opt,name=linked,proto3" json:"linked,omitempty"`                                      // the repository itself has confirmed what the answer names
+	Standing      Standing               `protobuf:"varint,12,opt,name=standing,proto3,enum=pullonce.transfer.Standing" json:"standing,omitempty"`  // of the repository
+	FarmReads     bool                   `protobuf:"varint,13,opt,name=farm_reads,json=farmReads,proto3" json:"farm_reads,omitempty"`               // the farm's own credentials let it read the repository
+	StandingAgeMs int64                  `protobuf:"varint,14,opt,name=standing_age_ms,json=standingAgeMs,proto3" json:"standing_age_ms,omitempty"` // how long ago the upstream showed that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1808,6 +1810,20 @@ func (x *DocumentReply) GetStanding() Standing {
 		return x.Standing
 	}
 	return Standing_STANDING_UNSPECIFIED
+}
+
+func (x *DocumentReply) GetFarmReads() bool {
+	if x != nil {
+		return x.FarmReads
+	}
+	return false
+}
+
+func (x *DocumentReply) GetStandingAgeMs() int64 {
+	if x != nil {
+		return x.StandingAgeMs
+	}
+	return 0
 }
 
 type PingRequest struct {
@@ -2234,7 +2250,7 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x0eKIND_REFERRERS\x10\x05\x12\x11\n" +
 	"\rKIND_STANDING\x10\x06\x12\x0e\n" +
 	"\n" +
-	"KIND_CHECK\x10\a\"\xe7\x02\n" +
+	"KIND_CHECK\x10\a\"\xae\x03\n" +
 	"\rDocumentReply\x12.\n" +
 	"\x05error\x18\x01 \x01(\v2\x18.pullonce.transfer.ErrorR\x05error\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1d\n" +
@@ -2249,7 +2265,10 @@ const file_proto_transfer_transfer_proto_rawDesc = "" +
 	"\x06age_ms\x18\n" +
 	" \x01(\x03R\x05ageMs\x12\x16\n" +
 	"\x06linked\x18\v \x01(\bR\x06linked\x127\n" +
-	"\bstanding\x18\f \x01(\x0e2\x1b.pullonce.transfer.StandingR\bstanding\"\r\n" +
+	"\bstanding\x18\f \x01(\x0e2\x1b.pullonce.transfer.StandingR\bstanding\x12\x1d\n" +
+	"\n" +
+	"farm_reads\x18\r \x01(\bR\tfarmReads\x12&\n" +
+	"\x0fstanding_age_ms\x18\x0e \x01(\x03R\rstandingAgeMs\"\r\n" +
 	"\vPingRequest\"\x1f\n" +
 	"\tPingReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
