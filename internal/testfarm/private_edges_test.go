@@ -304,7 +304,6 @@ func remember(c *node.Config, ttl, stale time.Duration) {
 // TestARefusalDoesNotTellWhetherTheContentIsCached compares how long refusals take: of blobs that the farm has, here and
 // elsewhere, and of blobs that exist nowhere.
 func TestARefusalDoesNotTellWhetherTheContentIsCached(t *testing.T) {
-	t.Parallel()
 	f := privateFarm(t, 2, true, nil)
 	hidden := image(t, f, 4900, secretRepo, "latest", 1<<20)
 	image(t, f, 4901, openRepo, "latest", 3000)
@@ -317,7 +316,6 @@ func TestARefusalDoesNotTellWhetherTheContentIsCached(t *testing.T) {
 	}
 	for name, repo := range map[string]string{"through the private repository": secretRepo, "through a public one": openRepo} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			cached, absent := make([]float64, samples), make([]float64, samples)
 			for first := 0; first < samples; first += askedAtOnce {
 				var all []func() error
