@@ -62,6 +62,7 @@ func (o operators) Node(context.Context) (adminapi.NodeStatus, error) {
 	if usage.Alarm != "" {
 		s.Alarms = append(s.Alarms, usage.Alarm)
 	}
+	s.Alarms = append(s.Alarms, n.trustAlarms()...)
 	if id := n.catalog.ID(); id != "" {
 		if err := n.belonging.check(id); err != nil {
 			s.Alarms = append(s.Alarms, err.Error()+": see p2pctl catalog recover and restore")

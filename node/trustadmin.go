@@ -159,3 +159,17 @@ func (n *Node) trustMode() string {
 	}
 	return string(n.trust.Mode())
 }
+
+// trustAlarms are what keeps this node's trust from being as it should.
+func (n *Node) trustAlarms() []string {
+	if !n.trusting() {
+		return nil
+	}
+	var alarms []string
+	for _, text := range []string{n.trust.Trouble(), n.trust.Apart()} {
+		if text != "" {
+			alarms = append(alarms, text)
+		}
+	}
+	return alarms
+}

@@ -147,8 +147,8 @@ func Open(cfg Config, log *slog.Logger) (*Trust, error) {
 		cfg: cfg, log: log, node: cfg.Node, disk: disk{filepath.Join(cfg.Dir, "trust")},
 		open: newLive(), refused: newRefusals(log), turn: make(chan struct{}, 1), clerk: newClerk(),
 		serving: serving{kick: make(chan struct{}, 1)}, dues: dues{kick: make(chan struct{}, 1)},
-		peers:   &handshakes{limit: cfg.Handshakes, perAddress: cfg.HandshakesPerAddress},
-		door:    &handshakes{limit: cfg.Handshakes, perAddress: cfg.HandshakesPerAddress},
+		peers: &handshakes{limit: cfg.Handshakes, perAddress: cfg.HandshakesPerAddress},
+		door:  &handshakes{limit: cfg.Handshakes, perAddress: cfg.HandshakesPerAddress},
 	}
 	if err := t.load(); err != nil {
 		return nil, fmt.Errorf("open trust: %w", err)

@@ -269,7 +269,7 @@ func (*Question_Serve_) isQuestion_Kind() {}
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        Status                 `protobuf:"varint,1,opt,name=status,proto3,enum=pullonce.trust.Status" json:"status,omitempty"`
-	Grant         []byte                 `protobuf:"bytes,2,opt,name=grant,proto3" json:"grant,omitempty"`         // Grant, when something was decided
+	Grant         []byte                 `protobuf:"bytes,2,opt,name=grant,proto3" json:"grant,omitempty"`         // Grant, when the status is DONE
 	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // of the authority, over the grant: who passes it on cannot change it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -326,13 +326,12 @@ func (x *Answer) GetSignature() []byte {
 	return nil
 }
 
-// Grant is what a voter has decided for who asked.
+// Grant is what a voter gives to who asked.
 type Grant struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AskedSha256   []byte                 `protobuf:"bytes,1,opt,name=asked_sha256,json=askedSha256,proto3" json:"asked_sha256,omitempty"` // of the question, so that no answer to another one is taken for it
 	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`                                // certificate, DER
 	State         *StateReply            `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	Status        Status                 `protobuf:"varint,4,opt,name=status,proto3,enum=pullonce.trust.Status" json:"status,omitempty"` // that of the Answer; with another one than DONE there is nothing else but the question
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -386,13 +385,6 @@ func (x *Grant) GetState() *StateReply {
 		return x.State
 	}
 	return nil
-}
-
-func (x *Grant) GetStatus() Status {
-	if x != nil {
-		return x.Status
-	}
-	return Status_STATUS_UNSPECIFIED
 }
 
 type SignRequest struct {
@@ -1041,7 +1033,7 @@ func (x *Rotation) GetSince() int64 {
 // TokenRecord is what the catalog keeps below trust/token/, by the token's id.
 type TokenRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Proof         []byte                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`      // the public key, Ed25519, that the secret makes: it lets nobody join
+	Proof         []byte                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`      // SHA-256 of the secret
 	Created       int64                  `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"` // nanoseconds of the Unix time
 	Expires       int64                  `protobuf:"varint,3,opt,name=expires,proto3" json:"expires,omitempty"`
 	Uses          uint32                 `protobuf:"varint,4,opt,name=uses,proto3" json:"uses,omitempty"` // how often it may be used
@@ -1245,13 +1237,11 @@ func (x *Copy) GetNodes() []*Copy_Node {
 	return nil
 }
 
-// Join asks for the first certificate of a node. The token's secret is not in it: what is there is good for this
-// request's key alone.
+// Join asks for the first certificate of a node.
 type Question_Join struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`         // its id
-	Request       []byte                 `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`     // certificate request, DER
-	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // Ed25519, by the key that the token's secret makes, over the token's id and the request
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Request       []byte                 `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"` // certificate request, DER
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1296,13 +1286,6 @@ func (x *Question_Join) GetToken() string {
 func (x *Question_Join) GetRequest() []byte {
 	if x != nil {
 		return x.Request
-	}
-	return nil
-}
-
-func (x *Question_Join) GetSignature() []byte {
-	if x != nil {
-		return x.Signature
 	}
 	return nil
 }
@@ -1355,8 +1338,6 @@ func (x *Question_Renewal) GetRequest() []byte {
 // Look asks for the state alone, with a client certificate that holds.
 type Question_Look struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`                     // so that no answer to another one is taken for it
-	AtLeast       uint64                 `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // epoch: a voter that knows it need not ask the catalog
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1389,20 +1370,6 @@ func (x *Question_Look) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Question_Look.ProtoReflect.Descriptor instead.
 func (*Question_Look) Descriptor() ([]byte, []int) {
 	return file_proto_trust_trust_proto_rawDescGZIP(), []int{0, 2}
-}
-
-func (x *Question_Look) GetNonce() []byte {
-	if x != nil {
-		return x.Nonce
-	}
-	return nil
-}
-
-func (x *Question_Look) GetAtLeast() uint64 {
-	if x != nil {
-		return x.AtLeast
-	}
-	return 0
 }
 
 // Serve asks for a certificate that a registry shows to its clients. It is answered to the member that calls, and not
@@ -1507,33 +1474,29 @@ var File_proto_trust_trust_proto protoreflect.FileDescriptor
 
 const file_proto_trust_trust_proto_rawDesc = "" +
 	"\n" +
-	"\x17proto/trust/trust.proto\x12\x0epullonce.trust\"\xc9\x03\n" +
+	"\x17proto/trust/trust.proto\x12\x0epullonce.trust\"\xfa\x02\n" +
 	"\bQuestion\x123\n" +
 	"\x04join\x18\x01 \x01(\v2\x1d.pullonce.trust.Question.JoinH\x00R\x04join\x12<\n" +
 	"\arenewal\x18\x02 \x01(\v2 .pullonce.trust.Question.RenewalH\x00R\arenewal\x123\n" +
 	"\x04look\x18\x03 \x01(\v2\x1d.pullonce.trust.Question.LookH\x00R\x04look\x126\n" +
-	"\x05serve\x18\x04 \x01(\v2\x1e.pullonce.trust.Question.ServeH\x00R\x05serve\x1aT\n" +
+	"\x05serve\x18\x04 \x01(\v2\x1e.pullonce.trust.Question.ServeH\x00R\x05serve\x1a6\n" +
 	"\x04Join\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
-	"\arequest\x18\x02 \x01(\fR\arequest\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\x1a#\n" +
+	"\arequest\x18\x02 \x01(\fR\arequest\x1a#\n" +
 	"\aRenewal\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\x1a7\n" +
-	"\x04Look\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x19\n" +
-	"\bat_least\x18\x02 \x01(\x04R\aatLeast\x1a!\n" +
+	"\arequest\x18\x01 \x01(\fR\arequest\x1a\x06\n" +
+	"\x04Look\x1a!\n" +
 	"\x05Serve\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequestB\x06\n" +
 	"\x04kind\"l\n" +
 	"\x06Answer\x12.\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x16.pullonce.trust.StatusR\x06status\x12\x14\n" +
 	"\x05grant\x18\x02 \x01(\fR\x05grant\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xa2\x01\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"r\n" +
 	"\x05Grant\x12!\n" +
 	"\fasked_sha256\x18\x01 \x01(\fR\vaskedSha256\x12\x14\n" +
 	"\x05chain\x18\x02 \x03(\fR\x05chain\x120\n" +
-	"\x05state\x18\x03 \x01(\v2\x1a.pullonce.trust.StateReplyR\x05state\x12.\n" +
-	"\x06status\x18\x04 \x01(\x0e2\x16.pullonce.trust.StatusR\x06status\"Y\n" +
+	"\x05state\x18\x03 \x01(\v2\x1a.pullonce.trust.StateReplyR\x05state\"Y\n" +
 	"\vSignRequest\x124\n" +
 	"\bquestion\x18\x01 \x01(\v2\x18.pullonce.trust.QuestionR\bquestion\x12\x14\n" +
 	"\x05chain\x18\x02 \x03(\fR\x05chain\")\n" +
@@ -1672,27 +1635,26 @@ var file_proto_trust_trust_proto_depIdxs = []int32{
 	23, // 3: pullonce.trust.Question.serve:type_name -> pullonce.trust.Question.Serve
 	0,  // 4: pullonce.trust.Answer.status:type_name -> pullonce.trust.Status
 	7,  // 5: pullonce.trust.Grant.state:type_name -> pullonce.trust.StateReply
-	0,  // 6: pullonce.trust.Grant.status:type_name -> pullonce.trust.Status
-	2,  // 7: pullonce.trust.SignRequest.question:type_name -> pullonce.trust.Question
-	12, // 8: pullonce.trust.StateReply.revoked:type_name -> pullonce.trust.Revocation
-	14, // 9: pullonce.trust.Book.authorities:type_name -> pullonce.trust.Authority
-	12, // 10: pullonce.trust.Book.revoked:type_name -> pullonce.trust.Revocation
-	16, // 11: pullonce.trust.Book.rotation:type_name -> pullonce.trust.Rotation
-	1,  // 12: pullonce.trust.Rotation.step:type_name -> pullonce.trust.Rotation.Step
-	24, // 13: pullonce.trust.Copy.nodes:type_name -> pullonce.trust.Copy.Node
-	5,  // 14: pullonce.trust.Trust.Sign:input_type -> pullonce.trust.SignRequest
-	6,  // 15: pullonce.trust.Trust.State:input_type -> pullonce.trust.StateRequest
-	8,  // 16: pullonce.trust.Trust.Seal:input_type -> pullonce.trust.SealRequest
-	10, // 17: pullonce.trust.Trust.Nudge:input_type -> pullonce.trust.NudgeRequest
-	3,  // 18: pullonce.trust.Trust.Sign:output_type -> pullonce.trust.Answer
-	7,  // 19: pullonce.trust.Trust.State:output_type -> pullonce.trust.StateReply
-	9,  // 20: pullonce.trust.Trust.Seal:output_type -> pullonce.trust.SealReply
-	11, // 21: pullonce.trust.Trust.Nudge:output_type -> pullonce.trust.NudgeReply
-	18, // [18:22] is the sub-list for method output_type
-	14, // [14:18] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	2,  // 6: pullonce.trust.SignRequest.question:type_name -> pullonce.trust.Question
+	12, // 7: pullonce.trust.StateReply.revoked:type_name -> pullonce.trust.Revocation
+	14, // 8: pullonce.trust.Book.authorities:type_name -> pullonce.trust.Authority
+	12, // 9: pullonce.trust.Book.revoked:type_name -> pullonce.trust.Revocation
+	16, // 10: pullonce.trust.Book.rotation:type_name -> pullonce.trust.Rotation
+	1,  // 11: pullonce.trust.Rotation.step:type_name -> pullonce.trust.Rotation.Step
+	24, // 12: pullonce.trust.Copy.nodes:type_name -> pullonce.trust.Copy.Node
+	5,  // 13: pullonce.trust.Trust.Sign:input_type -> pullonce.trust.SignRequest
+	6,  // 14: pullonce.trust.Trust.State:input_type -> pullonce.trust.StateRequest
+	8,  // 15: pullonce.trust.Trust.Seal:input_type -> pullonce.trust.SealRequest
+	10, // 16: pullonce.trust.Trust.Nudge:input_type -> pullonce.trust.NudgeRequest
+	3,  // 17: pullonce.trust.Trust.Sign:output_type -> pullonce.trust.Answer
+	7,  // 18: pullonce.trust.Trust.State:output_type -> pullonce.trust.StateReply
+	9,  // 19: pullonce.trust.Trust.Seal:output_type -> pullonce.trust.SealReply
+	11, // 20: pullonce.trust.Trust.Nudge:output_type -> pullonce.trust.NudgeReply
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_proto_trust_trust_proto_init() }
