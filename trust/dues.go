@@ -73,14 +73,14 @@ func (t *Trust) Trouble() string {
 }
 
 // write writes what is owed, as it holds now. The caller has the turn. What fails is tried again by Run.
-func (t *Trust) write(ctx context.Context) {
+func (t *Trust) write() {
 	owed, _ := t.dues.list()
 	for kind, write := range [dueKinds]func() error{t.writeState, t.writeCertificate, t.writeServing} {
 		if !owed[kind] {
 			continue
 		}
 		err := write()
-		t.noteWritten(ctx, dueNames()[kind], err, t.dues.tried(kind, err))
+		t.noteWritten(dueNames()[kind], err, t.dues.tried(kind, err))
 		if err == nil {
 			continue
 		}
@@ -95,12 +95,12 @@ func (t *Trust) write(ctx context.Context) {
 }
 
 // noteWritten says when something cannot be written, once for each cause, and when it could be at last.
-func (t *Trust) noteWritten(ctx context.Context, name string, err error, before string) {
+func (t *Trust) noteWritten(name string, err error, before string) {
 	switch {
 	case err == nil && before != "":
-		t.log.LogAttrs(ctx, slog.LevelInfo, name+" is written at last")
+		t.log.Info("written at last", slog.String("what", name))
 	case err != nil && err.Error() != before:
-		t.log.LogAttrs(ctx, slog.LevelError, name+" cannot be written: it holds until this node is restarted, and is tried again", slog.Any("error", err))
+		t.log.Error("cannot be written: it holds until this node is restarted, and is tried again", slog.String("what", name), slog.Any("error", err))
 	}
 }
 
@@ -115,13 +115,13 @@ func (t *Trust) keepWritten(ctx context.Context) error {
 		if err := pauseFor(ctx, writeAgain); err != nil {
 			return err
 		}
-		t.writeInTurn(ctx)
+		t.writeInTurn()
 	}
 }
 
-func (t *Trust) writeInTurn(ctx context.Context) {
+func (t *Trust) writeInTurn() {
 	defer t.takeTurn()()
-	t.write(ctx)
+	t.write()
 }
 
 func (t *Trust) writeState() error { return t.keepState(t.view.Load()) }

@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -83,7 +82,7 @@ func (t *Trust) setCertificate(chain [][]byte) error {
 	}
 	t.own.Store(own)
 	t.dues.owe(dueCertificate)
-	t.write(context.Background())
+	t.write()
 	return nil
 }
 

@@ -76,7 +76,7 @@ func (t *Trust) startAnew(s State) error {
 	defer t.takeTurn()()
 	t.useView(v)
 	t.dues.owe(dueState)
-	t.write(context.Background())
+	t.write()
 	return nil
 }
 

@@ -149,7 +149,7 @@ func (t *Trust) renewServing(ctx context.Context) error {
 	}
 	t.serving.pair.Store(pair)
 	t.dues.owe(dueServing)
-	t.writeInTurn(ctx)
+	t.writeInTurn()
 	t.log.LogAttrs(ctx, slog.LevelInfo, "certificate for the registry", slog.Any("names", wanted.list()), slog.Time("ends", pair.Leaf.NotAfter))
 	return nil
 }

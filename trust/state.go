@@ -2,7 +2,6 @@ package trust
 
 import (
 	"bytes"
-	"context"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -131,7 +130,7 @@ func (t *Trust) setState(s State) (changed bool, err error) {
 	}
 	t.useView(v)
 	t.dues.owe(dueState)
-	t.write(context.Background())
+	t.write()
 	return true, nil
 }
 
