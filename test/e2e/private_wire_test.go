@@ -199,9 +199,10 @@ func whose(authorization string) string {
 	if token.Sub == "" {
 		token.Sub = "nobody"
 	}
-	text := tokenOf + token.Sub + " for"
+	var text strings.Builder
+	text.WriteString(tokenOf + token.Sub + " for")
 	for _, a := range token.Access {
-		text += " " + strings.Join(a.Actions, ",") + ":" + a.Name
+		text.WriteString(" " + strings.Join(a.Actions, ",") + ":" + a.Name)
 	}
-	return text
+	return text.String()
 }
