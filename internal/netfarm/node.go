@@ -56,7 +56,7 @@ func (h *Host) StartNode(ctx context.Context, program, config string, env ...str
 	if err != nil {
 		return nil, err
 	}
-	more, started, err := h.farm.members.admit(ctx, h, env)
+	more, started, err := h.farm.members.admit(ctx, h, config, env)
 	if err != nil {
 		return nil, fmt.Errorf("admit the node on %s: %w", h.name, err)
 	}

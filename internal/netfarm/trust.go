@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -27,7 +28,9 @@ type membership struct {
 
 // admit is what the environment of a node on the host must have besides, and what to call when it is ready, with nil when
 // it is not.
-func (m *membership) admit(ctx context.Context, h *Host, env []string) (more []string, ready func(*Node), err error) {
+//
+// One that has nobody to join, where others have founded a farm already, is a farm of one.
+func (m *membership) admit(ctx context.Context, h *Host, config string, env []string) (more []string, ready func(*Node), err error) {
 	if slices.Contains(env, trustNone) {
 		return nil, func(*Node) {}, nil
 	}
@@ -43,6 +46,9 @@ func (m *membership) admit(ctx context.Context, h *Host, env []string) (more []s
 		return []string{"P2PD_JOIN="}, func(n *Node) { m.add(n); close(first) }, nil
 	}
 	m.mu.Unlock()
+	if strings.Contains(config, "\njoin: []\n") {
+		return nil, func(*Node) {}, nil
+	}
 	select {
 	case <-founded:
 	case <-ctx.Done():
